@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func adoptCmd(a *app) *cobra.Command {
+func adoptCmd(a *App) *cobra.Command {
 	var ssh sshFlags
 	var file, base string
 	var check, undersized, yes, built, closed bool
@@ -33,16 +33,16 @@ memory, snapshots, and whatever DomainXML can not have. The old definition is
 kept in a file on its host. After an interruption the same command goes on.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
 			if file == "" {
-				return usage(cmd, fmt.Errorf("domain %q: no -c FILE given; want the configuration of the cluster "+
+				return Usage(cmd, fmt.Errorf("domain %q: no -c FILE given; want the configuration of the cluster "+
 					"that takes it over (holdfast config sample writes one)", args[0]))
 			}
 			if args[0] == "" || args[0] == cluster.GuestName {
-				return usage(cmd, fmt.Errorf("DOMAIN: value %q: want the name of a libvirt domain, and not %s, which "+
+				return Usage(cmd, fmt.Errorf("DOMAIN: value %q: want the name of a libvirt domain, and not %s, which "+
 					"is Holdfast's own", args[0], cluster.GuestName))
 			}
 			o, err := installOptions(a, cmd, file, "", base, undersized)
@@ -56,7 +56,7 @@ kept in a file on its host. After an interruption the same command goes on.`,
 				return err
 			}
 			o.NoFirewall = closed
-			o.Adopt, o.Confirm = &install.Adoption{Name: args[0], Built: built}, a.confirming(yes)
+			o.Adopt, o.Confirm = &install.Adoption{Name: args[0], Built: built}, a.Confirming(yes)
 			return installHosts(a, cmd, o, &ssh, check, js)
 		},
 	}

@@ -59,63 +59,63 @@ type Env struct {
 const DefaultSocket = "/run/holdfast/holdfast.sock"
 
 // socketEnv names the socket when no flag does.
-const socketEnv = "HOLDFAST_SOCKET"
+const SocketEnv = "HOLDFAST_SOCKET"
 
-// app is what all commands share: the environment and the global flags.
-type app struct {
-	env    Env
-	root   func() *cobra.Command // the commands of the program, made anew
-	socket string
-	server string
-	ca     string
-	cert   string
-	key    string
-	output string
+// App is what all commands share: the environment and the global flags.
+type App struct {
+	Env    Env
+	Root   func() *cobra.Command // the commands of the program, made anew
+	Socket string
+	Server string
+	CA     string
+	Cert   string
+	Key    string
+	Output string
 
-	old bool // what the agent answered is what a member knew: the store has no quorum
+	Old bool // what the agent answered is what a member knew: the store has no quorum
 }
 
 // programName is the program's own name: it may be called by those of source tools.
-const programName = "holdfast"
+const Program = "holdfast"
 
 // moreForms is the annotation of a command whose output has one form more than text and json.
-const moreForms = "form"
+const MoreForms = "form"
 
 // AsItIs is the annotation of a command whose output is other programs', or read by some: it is not translated, but
 // for its help.
 const AsItIs = "asItIs"
 
 // tlsKeyFlag stands for the global flag --key where that names the key of a bundle.
-const tlsKeyFlag = "client-key"
+const TLSKeyFlag = "client-key"
 
 // versionTime is how long an agent may take to name its version.
-const versionTime = 2 * time.Second
+const VersionTime = 2 * time.Second
 
-// asJSON reads the output format.
-func (a *app) asJSON(cmd *cobra.Command) (bool, error) {
-	switch a.output {
+// AsJSON reads the output format.
+func (a *App) AsJSON(cmd *cobra.Command) (bool, error) {
+	switch a.Output {
 	case "json":
 		return true, nil
 	case "text":
 		return false, nil
 	}
-	return false, usage(cmd, fmt.Errorf("output format %q: want text or json", a.output))
+	return false, Usage(cmd, fmt.Errorf("output format %q: want text or json", a.Output))
 }
 
-// format reads the output format of a command that has more than text and json.
-func (a *app) format(cmd *cobra.Command, more string) (string, error) {
-	if a.output != more && a.output != "text" && a.output != "json" {
-		return "", usage(cmd, fmt.Errorf("output format %q: want text, json or %s", a.output, more))
+// Format reads the output format of a command that has more than text and json.
+func (a *App) Format(cmd *cobra.Command, more string) (string, error) {
+	if a.Output != more && a.Output != "text" && a.Output != "json" {
+		return "", Usage(cmd, fmt.Errorf("output format %q: want text, json or %s", a.Output, more))
 	}
-	return a.output, nil
+	return a.Output, nil
 }
 
-// open reads the output format and prepares the client. The caller closes it.
-func (a *app) open(cmd *cobra.Command) (c *api.Client, js bool, err error) {
-	if js, err = a.asJSON(cmd); err != nil {
+// Open reads the output format and prepares the client. The caller closes it.
+func (a *App) Open(cmd *cobra.Command) (c *api.Client, js bool, err error) {
+	if js, err = a.AsJSON(cmd); err != nil {
 		return nil, false, err
 	}
-	c, err = a.dial(cmd)
+	c, err = a.Dial(cmd)
 	return c, js, err
 }
 
@@ -127,9 +127,9 @@ func oldText(age time.Duration) string {
 	return fmt.Sprintf("no quorum of the store: this is what a member knew %s ago", output.Ago(age))
 }
 
-// asked is what an agent answers, and whether it is wanted as JSON.
-func asked[T any](a *app, cmd *cobra.Command, ask func(context.Context, *api.Client) (T, error)) (v T, js bool, err error) {
-	c, js, err := a.open(cmd)
+// Asked is what an agent answers, and whether it is wanted as JSON.
+func Asked[T any](a *App, cmd *cobra.Command, ask func(context.Context, *api.Client) (T, error)) (v T, js bool, err error) {
+	c, js, err := a.Open(cmd)
 	if err != nil {
 		return v, js, err
 	}
@@ -138,33 +138,33 @@ func asked[T any](a *app, cmd *cobra.Command, ask func(context.Context, *api.Cli
 	return v, js, err
 }
 
-// dial prepares the client that the flags and the environment ask for. Of an answer that is old, it tells the age.
-func (a *app) dial(cmd *cobra.Command) (*api.Client, error) {
+// Dial prepares the client that the flags and the environment ask for. Of an answer that is old, it tells the age.
+func (a *App) Dial(cmd *cobra.Command) (*api.Client, error) {
 	c, err := a.client(cmd)
 	if err == nil {
 		var once sync.Once // of several answers
 		c.OnOld(func(age time.Duration) {
 			once.Do(func() {
-				a.old = true
-				fmt.Fprintln(a.env.Stderr, oldText(age))
+				a.Old = true
+				fmt.Fprintln(a.Env.Stderr, oldText(age))
 			})
 		})
 	}
 	return c, err
 }
 
-func (a *app) client(cmd *cobra.Command) (*api.Client, error) {
+func (a *App) client(cmd *cobra.Command) (*api.Client, error) {
 	key := "key"
-	if cmd.Flags().Lookup(tlsKeyFlag) != nil {
-		key = tlsKeyFlag
+	if cmd.Flags().Lookup(TLSKeyFlag) != nil {
+		key = TLSKeyFlag
 	}
-	if a.server == "" {
-		if a.ca != "" || a.cert != "" || a.key != "" {
-			return nil, usage(cmd, fmt.Errorf("--ca, --cert and --%s are for --server, which is not given", key))
+	if a.Server == "" {
+		if a.CA != "" || a.Cert != "" || a.Key != "" {
+			return nil, Usage(cmd, fmt.Errorf("--ca, --cert and --%s are for --server, which is not given", key))
 		}
-		path := a.socket
+		path := a.Socket
 		if path == "" {
-			path = os.Getenv(socketEnv)
+			path = os.Getenv(SocketEnv)
 		}
 		if path == "" {
 			path = DefaultSocket
@@ -172,19 +172,19 @@ func (a *app) client(cmd *cobra.Command) (*api.Client, error) {
 		return api.Dial("unix:"+path, nil)
 	}
 	switch {
-	case a.socket != "":
-		return nil, usage(cmd, errors.New("--server and --socket exclude each other"))
-	case a.ca == "" || a.cert == "" || a.key == "":
-		return nil, usage(cmd, fmt.Errorf("--server needs --ca, --cert and --%s", key))
+	case a.Socket != "":
+		return nil, Usage(cmd, errors.New("--server and --socket exclude each other"))
+	case a.CA == "" || a.Cert == "" || a.Key == "":
+		return nil, Usage(cmd, fmt.Errorf("--server needs --ca, --cert and --%s", key))
 	}
-	conf, err := loadTLS(a.ca, a.cert, a.key)
+	conf, err := LoadTLS(a.CA, a.Cert, a.Key)
 	if err != nil {
 		return nil, err
 	}
-	return api.Dial(a.server, conf)
+	return api.Dial(a.Server, conf)
 }
 
-func loadTLS(ca, cert, key string) (*tls.Config, error) {
+func LoadTLS(ca, cert, key string) (*tls.Config, error) {
 	pem, err := os.ReadFile(ca)
 	if err != nil {
 		return nil, fail.Errorf(fail.Invalid, "read the CA: %w", err)

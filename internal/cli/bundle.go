@@ -20,12 +20,12 @@ import (
 	"holdfast/internal/upgrade/bundle"
 )
 
-func bundleCmd(a *app) *cobra.Command {
-	return group("bundle", "Build, sign, check and show upgrade bundles",
+func bundleCmd(a *App) *cobra.Command {
+	return Group("bundle", "Build, sign, check and show upgrade bundles",
 		bundleBuildCmd(a), bundleKeygenCmd(a), bundleSignCmd(a), bundleVerifyCmd(a), bundleShowCmd(a))
 }
 
-func bundleBuildCmd(a *app) *cobra.Command {
+func bundleBuildCmd(a *App) *cobra.Command {
 	var out string
 	var by signer
 	cmd := &cobra.Command{
@@ -38,7 +38,7 @@ bytes. Every error is shown, one line each.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" {
-				return usage(cmd, errors.New("no -o FILE given; want the path of the bundle that is built, ending in .hfb, .tgz, .tar.gz or .tar"))
+				return Usage(cmd, errors.New("no -o FILE given; want the path of the bundle that is built, ending in .hfb, .tgz, .tar.gz or .tar"))
 			}
 			return buildBundle(cmd.Context(), a, args[0], out, by)
 		},
@@ -48,7 +48,7 @@ bytes. Every error is shown, one line each.`,
 	return cmd
 }
 
-func buildBundle(ctx context.Context, a *app, dir, out string, by signer) error {
+func buildBundle(ctx context.Context, a *App, dir, out string, by signer) error {
 	compression, err := bundle.CompressionOf(out)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
@@ -66,7 +66,7 @@ func buildBundle(ctx context.Context, a *app, dir, out string, by signer) error 
 	}
 	f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return notNew("write the bundle", out, err)
+		return NotNew("write the bundle", out, err)
 	}
 	rep, err := bundle.Build(ctx, dir, f, o)
 	if err == nil {
@@ -75,12 +75,12 @@ func buildBundle(ctx context.Context, a *app, dir, out string, by signer) error 
 	if err = errors.Join(err, f.Close()); err != nil {
 		return bundleError(a, "build the bundle", dir, errors.Join(err, os.Remove(out)))
 	}
-	return output.Text(a.env.Stdout, summary(out, rep)+"\n")
+	return output.Text(a.Env.Stdout, summary(out, rep)+"\n")
 }
 
 // bundleError makes bad input of what is wrong in a bundle. The faults of a
 // manifest are said one by one.
-func bundleError(a *app, what, file string, err error) error {
+func bundleError(a *App, what, file string, err error) error {
 	var r *bundle.Refusal
 	if !errors.As(err, &r) {
 		if errors.Is(err, context.Canceled) {
@@ -95,13 +95,13 @@ func bundleError(a *app, what, file string, err error) error {
 	for _, f := range r.Faults {
 		b.WriteString(output.Clean(f.In(filepath.Join(file, r.Member))) + "\n")
 	}
-	if err := output.Text(a.env.Stderr, b.String()); err != nil {
+	if err := output.Text(a.Env.Stderr, b.String()); err != nil {
 		return err
 	}
 	return fail.Errorf(fail.Invalid, "%s: %s: %s: %d faults", what, file, r.Reason, len(r.Faults))
 }
 
-func bundleSignCmd(a *app) *cobra.Command {
+func bundleSignCmd(a *App) *cobra.Command {
 	var by signer
 	cmd := &cobra.Command{
 		Use:   "sign FILE --key K",
@@ -112,7 +112,7 @@ signature is written to the new file FILE.minisig.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if by.key == "" {
-				return usage(cmd, errors.New("no --key given; want the file with the secret key, which holdfast bundle keygen writes"))
+				return Usage(cmd, errors.New("no --key given; want the file with the secret key, which holdfast bundle keygen writes"))
 			}
 			return signBundle(cmd.Context(), a, args[0], by)
 		},
@@ -121,7 +121,7 @@ signature is written to the new file FILE.minisig.`,
 	return cmd
 }
 
-func signBundle(ctx context.Context, a *app, file string, by signer) error {
+func signBundle(ctx context.Context, a *App, file string, by signer) error {
 	compression, err := bundle.CompressionOf(file)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
@@ -149,7 +149,7 @@ func signBundle(ctx context.Context, a *app, file string, by signer) error {
 	})
 	switch {
 	case err == nil:
-		return output.Text(a.env.Stdout, summary(file, rep)+"\n")
+		return output.Text(a.Env.Stdout, summary(file, rep)+"\n")
 	case errors.Is(err, bundle.ErrForeign):
 		return signWhole(ctx, a, in, file, key)
 	}
@@ -157,7 +157,7 @@ func signBundle(ctx context.Context, a *app, file string, by signer) error {
 }
 
 // signWhole signs a package of another layout as a file.
-func signWhole(ctx context.Context, a *app, in *os.File, file string, key bundle.PrivateKey) error {
+func signWhole(ctx context.Context, a *App, in *os.File, file string, key bundle.PrivateKey) error {
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("sign the package: %w", err)
 	}
@@ -168,7 +168,7 @@ func signWhole(ctx context.Context, a *app, in *os.File, file string, key bundle
 	if err := writeSecure("signature", file+".minisig", sig, 0o644); err != nil {
 		return err
 	}
-	return output.Text(a.env.Stdout, output.Clean(file)+".minisig: the signature over the whole file\n")
+	return output.Text(a.Env.Stdout, output.Clean(file)+".minisig: the signature over the whole file\n")
 }
 
 // checkFlags are the flags of a command that checks signatures.
@@ -188,7 +188,7 @@ func (c *checkFlags) flags(cmd *cobra.Command) {
 func (c *checkFlags) options() (bundle.Options, error) {
 	o := bundle.Options{AllowUnsigned: c.unsigned, Pattern: version.AnyPattern}
 	for _, file := range c.keys {
-		text, err := readSmall(file)
+		text, err := ReadSmall(file)
 		if err != nil {
 			return o, fail.Errorf(fail.Invalid, "read the public key: %w", err)
 		}
@@ -199,7 +199,7 @@ func (c *checkFlags) options() (bundle.Options, error) {
 		o.Keys = append(o.Keys, key)
 	}
 	if c.signature != "" {
-		text, err := readSmall(c.signature)
+		text, err := ReadSmall(c.signature)
 		if err != nil {
 			return o, fail.Errorf(fail.Invalid, "read the signature: %w", err)
 		}
@@ -222,7 +222,7 @@ type verified struct {
 	Reason  string        `json:"reason,omitempty"`
 }
 
-func bundleVerifyCmd(a *app) *cobra.Command {
+func bundleVerifyCmd(a *App) *cobra.Command {
 	var c checkFlags
 	cmd := &cobra.Command{
 		Use:   "verify FILE",
@@ -232,7 +232,7 @@ files. If anything is wrong, the command shows the reason and ends with exit
 code 2. Without --allow-unsigned a bundle must be signed.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -247,7 +247,7 @@ code 2. Without --allow-unsigned a bundle must be signed.`,
 	return cmd
 }
 
-func verifyBundle(ctx context.Context, a *app, file string, o bundle.Options, js bool) error {
+func verifyBundle(ctx context.Context, a *App, file string, o bundle.Options, js bool) error {
 	rep, err := readBundle(ctx, a, file, o, bundle.Verify)
 	var r *bundle.Refusal
 	if js && (err == nil || errors.As(err, &r)) {
@@ -259,10 +259,10 @@ func verifyBundle(ctx context.Context, a *app, file string, o bundle.Options, js
 	if err := warnUnsigned(a, file, rep); err != nil {
 		return err
 	}
-	return output.Text(a.env.Stdout, summary(file, rep)+": ok\n")
+	return output.Text(a.Env.Stdout, summary(file, rep)+": ok\n")
 }
 
-func verifyJSON(a *app, file string, rep *bundle.Report, r *bundle.Refusal) error {
+func verifyJSON(a *App, file string, rep *bundle.Report, r *bundle.Refusal) error {
 	v := verified{File: file, OK: r == nil}
 	if r != nil {
 		v.Reason = r.Error()
@@ -270,23 +270,23 @@ func verifyJSON(a *app, file string, rep *bundle.Report, r *bundle.Refusal) erro
 		v.Name, v.Version, v.Layout = rep.Manifest.Name, rep.Manifest.Version, rep.Layout
 		v.Signed, v.KeyID, v.Files, v.Bytes = rep.Signed, rep.KeyID, rep.Files, rep.Bytes
 	}
-	err := output.JSON(a.env.Stdout, v, false)
+	err := output.JSON(a.Env.Stdout, v, false)
 	if err == nil && r != nil {
 		return fail.Errorf(fail.Invalid, "") // all is said
 	}
 	return err
 }
 
-func warnUnsigned(a *app, file string, rep *bundle.Report) error {
+func warnUnsigned(a *App, file string, rep *bundle.Report) error {
 	if rep.Signed {
 		return nil
 	}
-	return output.Text(a.env.Stderr,
+	return output.Text(a.Env.Stderr,
 		"warning: "+output.Clean(file)+": no signature was checked, anybody may have made it\n")
 }
 
 // readBundle opens a file and reads it with one of bundle's functions.
-func readBundle(ctx context.Context, a *app, file string, o bundle.Options,
+func readBundle(ctx context.Context, a *App, file string, o bundle.Options,
 	read func(context.Context, io.Reader, bundle.Options) (*bundle.Report, error)) (*bundle.Report, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -296,7 +296,7 @@ func readBundle(ctx context.Context, a *app, file string, o bundle.Options,
 	if info, err := f.Stat(); err == nil && info.IsDir() {
 		return nil, fail.Errorf(fail.Invalid, "%s: it is a directory, want a bundle", file)
 	}
-	return read(ctx, source(ctx, f), o)
+	return read(ctx, Source(ctx, f), o)
 }
 
 // summary is a bundle in one line.
@@ -310,7 +310,7 @@ func summary(file string, rep *bundle.Report) string {
 	return text
 }
 
-func bundleShowCmd(a *app) *cobra.Command {
+func bundleShowCmd(a *App) *cobra.Command {
 	var c checkFlags
 	cmd := &cobra.Command{
 		Use:   "show FILE",
@@ -319,7 +319,7 @@ func bundleShowCmd(a *app) *cobra.Command {
 files are not checked: see holdfast bundle verify.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -333,10 +333,10 @@ files are not checked: see holdfast bundle verify.`,
 				return bundleError(a, "show the bundle", args[0], err)
 			}
 			if js {
-				return output.JSON(a.env.Stdout,
+				return output.JSON(a.Env.Stdout,
 					bundleView{args[0], rep.Layout, rep.Signed, rep.KeyID, rep.Files, rep.Bytes, rep.Manifest}, false)
 			}
-			return output.Text(a.env.Stdout, bundleText(rep, output.PainterFor(a.env.Stdout)))
+			return output.Text(a.Env.Stdout, bundleText(rep, output.PainterFor(a.Env.Stdout)))
 		},
 	}
 	c.flags(cmd)

@@ -21,7 +21,7 @@ func (s *signer) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.passwordFile, "password-file", "", "`file` with the key's password, in its first line")
 }
 
-func bundleKeygenCmd(a *app) *cobra.Command {
+func bundleKeygenCmd(a *App) *cobra.Command {
 	var passwordFile string
 	var bare bool
 	cmd := &cobra.Command{
@@ -33,7 +33,7 @@ with a password, which needs 1 GiB of memory for some seconds.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if bare && passwordFile != "" {
-				return usage(cmd, errors.New("--no-password and --password-file exclude each other"))
+				return Usage(cmd, errors.New("--no-password and --password-file exclude each other"))
 			}
 			return keygen(cmd.Context(), a, args[0], passwordFile, bare)
 		},
@@ -43,11 +43,11 @@ with a password, which needs 1 GiB of memory for some seconds.`,
 	return cmd
 }
 
-func keygen(ctx context.Context, a *app, name, passwordFile string, bare bool) error {
+func keygen(ctx context.Context, a *App, name, passwordFile string, bare bool) error {
 	var password string
 	var err error
 	if !bare {
-		if password, err = a.password(ctx, passwordFile, "Password for the new key: "); err != nil {
+		if password, err = a.Password(ctx, passwordFile, "Password for the new key: "); err != nil {
 			return err
 		}
 		if password == "" {
@@ -55,7 +55,7 @@ func keygen(ctx context.Context, a *app, name, passwordFile string, bare bool) e
 		}
 	}
 	if !bare && passwordFile == "" {
-		again, err := a.password(ctx, "", "The same once more: ")
+		again, err := a.Password(ctx, "", "The same once more: ")
 		if err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func keygen(ctx context.Context, a *app, name, passwordFile string, bare bool) e
 	if err := writeSecure("key", name+".pub", pair.Public, 0o644); err != nil {
 		return errors.Join(err, os.Remove(name+".key"))
 	}
-	return output.Text(a.env.Stdout,
+	return output.Text(a.Env.Stdout,
 		fmt.Sprintf("key %s: %s signs, %s checks\n", pair.ID, output.Clean(name+".key"), output.Clean(name+".pub")))
 }
 
@@ -81,7 +81,7 @@ func keygen(ctx context.Context, a *app, name, passwordFile string, bare bool) e
 func writeSecure(what, path string, text []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return notNew("write the "+what, path, err)
+		return NotNew("write the "+what, path, err)
 	}
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
@@ -91,13 +91,13 @@ func writeSecure(what, path string, text []byte, mode os.FileMode) error {
 }
 
 // secretKey reads the key that signs.
-func secretKey(ctx context.Context, a *app, by signer) (bundle.PrivateKey, error) {
-	text, err := readSmall(by.key)
+func secretKey(ctx context.Context, a *App, by signer) (bundle.PrivateKey, error) {
+	text, err := ReadSmall(by.key)
 	if err != nil {
 		return bundle.PrivateKey{}, fail.Errorf(fail.Invalid, "read the secret key: %w", err)
 	}
 	key, err := bundle.ParsePrivateKey(text, func() (string, error) {
-		return a.password(ctx, by.passwordFile, "Password of "+output.Clean(by.key)+": ")
+		return a.Password(ctx, by.passwordFile, "Password of "+output.Clean(by.key)+": ")
 	})
 	if err != nil {
 		return bundle.PrivateKey{}, fail.Errorf(fail.Invalid, "%s: %w", by.key, err)

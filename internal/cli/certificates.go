@@ -22,7 +22,7 @@ type certLine struct {
 	inventory.Certificate
 }
 
-func certificatesCmd(a *app) *cobra.Command {
+func certificatesCmd(a *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "certificates",
 		Short: "List the certificates of all hosts, or renew them",
@@ -34,15 +34,15 @@ renewed; expired. What prevents a renewal stands below the table. An agent
 renews by itself when a third of a certificate's life is left.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			hosts, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) ([]inventory.Summary, error) { return c.GuestHosts(ctx) })
+			hosts, js, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) ([]inventory.Summary, error) { return c.GuestHosts(ctx) })
 			if err != nil {
 				return err
 			}
 			lines := certLines(hosts, time.Now())
 			if js {
-				return output.JSON(a.env.Stdout, lines, false)
+				return output.JSON(a.Env.Stdout, lines, false)
 			}
-			return output.Text(a.env.Stdout, certText(lines, output.PainterFor(a.env.Stdout)))
+			return output.Text(a.Env.Stdout, certText(lines, output.PainterFor(a.Env.Stdout)))
 		},
 	}
 	cmd.AddCommand(certificatesRenewCmd(a))
@@ -106,7 +106,7 @@ func certText(lines []certLine, p output.Painter) string {
 	return b.String()
 }
 
-func certificatesRenewCmd(a *app) *cobra.Command {
+func certificatesRenewCmd(a *App) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "renew {HOST...|--all}",
@@ -120,7 +120,7 @@ the exit code is 1.`,
 			if all == (len(hosts) > 0) {
 				return fail.Errorf(fail.Invalid, "which hosts? want HOST... or --all, and not both")
 			}
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
@@ -134,7 +134,7 @@ the exit code is 1.`,
 				certs, err := c.RenewCertificates(cmd.Context(), h)
 				if err != nil {
 					failed = append(failed, h)
-					if werr := output.Text(a.env.Stderr, "holdfast: "+output.CleanLines(err.Error())+"\n"); werr != nil {
+					if werr := output.Text(a.Env.Stderr, "holdfast: "+output.CleanLines(err.Error())+"\n"); werr != nil {
 						return werr
 					}
 					continue
@@ -144,9 +144,9 @@ the exit code is 1.`,
 				}
 			}
 			if js {
-				err = output.JSON(a.env.Stdout, lines, false)
+				err = output.JSON(a.Env.Stdout, lines, false)
 			} else if len(lines) > 0 {
-				err = output.Text(a.env.Stdout, certText(lines, output.PainterFor(a.env.Stdout)))
+				err = output.Text(a.Env.Stdout, certText(lines, output.PainterFor(a.Env.Stdout)))
 			}
 			if err == nil && len(failed) > 0 {
 				return fail.Errorf(fail.Failed, "not renewed, or not all: %s",

@@ -11,12 +11,12 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func configCmd(a *app) *cobra.Command {
-	return group("config", "Show, check or change the configuration of the cluster", configSampleCmd(a), configCheckCmd(a),
+func configCmd(a *App) *cobra.Command {
+	return Group("config", "Show, check or change the configuration of the cluster", configSampleCmd(a), configCheckCmd(a),
 		configExportCmd(a), configImportCmd(a), configHistoryCmd(a), configDiffCmd(a))
 }
 
-func configSampleCmd(a *app) *cobra.Command {
+func configSampleCmd(a *App) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "sample " + config.FileConf + "|" + config.CephConf,
@@ -34,9 +34,9 @@ directory, CephConf for one on Ceph RBD. Its MAC addresses are random.`,
 				return fmt.Errorf("make a sample: %w", err)
 			}
 			if file == "" {
-				return output.File(a.env.Stdout, string(text))
+				return output.File(a.Env.Stdout, string(text))
 			}
-			return writeNew(file, text)
+			return WriteNew(file, text)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "output", "o", "", "write to this `file`, which must not exist yet")
@@ -59,7 +59,7 @@ type checkedItem struct {
 	Text  string `json:"text,omitempty"`
 }
 
-func configCheckCmd(a *app) *cobra.Command {
+func configCheckCmd(a *App) *cobra.Command {
 	var undersized bool
 	cmd := &cobra.Command{
 		Use:   "check FILE",
@@ -68,19 +68,19 @@ func configCheckCmd(a *app) *cobra.Command {
 line each: file, field, value, and what is allowed.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
-			name, data, err := a.readConfig(cmd.Context(), args[0])
+			name, data, err := a.ReadConfig(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			_, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized, ReadFile: config.ReadFile})
 			if js {
-				err = output.JSON(a.env.Stdout, checkResult(name, faults, warnings), false)
+				err = output.JSON(a.Env.Stdout, checkResult(name, faults, warnings), false)
 			} else {
-				err = a.writeCheck(faults, warnings)
+				err = a.WriteCheck(faults, warnings)
 			}
 			if err == nil && len(faults) > 0 {
 				return fail.Errorf(fail.Invalid, "") // all is said

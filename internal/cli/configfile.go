@@ -14,8 +14,8 @@ import (
 // maxConfig is more than package config accepts; what is longer is not read.
 const maxConfig = 4 << 20 // bytes
 
-func (a *app) readConfig(ctx context.Context, path string) (name string, data []byte, err error) {
-	name, data, err = a.readInput(ctx, path, maxConfig)
+func (a *App) ReadConfig(ctx context.Context, path string) (name string, data []byte, err error) {
+	name, data, err = a.ReadInput(ctx, path, maxConfig)
 	if ctx.Err() != nil {
 		return "", nil, fail.Errorf(fail.Canceled, "read the configuration: %s: interrupted", name)
 	}
@@ -25,34 +25,34 @@ func (a *app) readConfig(ctx context.Context, path string) (name string, data []
 	return name, data, nil
 }
 
-func (a *app) writeCheck(faults []config.Fault, warnings []config.Warning) error {
+func (a *App) WriteCheck(faults []config.Fault, warnings []config.Warning) error {
 	for _, w := range warnings {
-		if err := output.Text(a.env.Stderr, "warning: "+output.Clean(w.String())+"\n"); err != nil {
+		if err := output.Text(a.Env.Stderr, "warning: "+output.Clean(w.String())+"\n"); err != nil {
 			return err
 		}
 	}
 	for _, f := range faults {
-		if err := output.Text(a.env.Stderr, output.Clean(f.Error())+"\n"); err != nil {
+		if err := output.Text(a.Env.Stderr, output.Clean(f.Error())+"\n"); err != nil {
 			return err
 		}
 	}
 	if len(faults) > 0 {
 		return nil
 	}
-	return output.Text(a.env.Stdout, "config file check pass\n")
+	return output.Text(a.Env.Stdout, "config file check pass\n")
 }
 
-// withDomain is the text of a configuration as hosts get it: they do not have the
+// WithDomain is the text of a configuration as hosts get it: they do not have the
 // file from which DomainXML may come.
-func withDomain(cl config.Cluster, text []byte) []byte {
+func WithDomain(cl config.Cluster, text []byte) []byte {
 	if cl.DomainXML == "" {
 		return text
 	}
 	return cl.JSON()
 }
 
-// clusterConfig asks an agent for the configuration in force.
-func clusterConfig(ctx context.Context, c *api.Client) (config.Cluster, error) {
+// ClusterConfig asks an agent for the configuration in force.
+func ClusterConfig(ctx context.Context, c *api.Client) (config.Cluster, error) {
 	r, err := c.Config(ctx, 0)
 	if err != nil {
 		return config.Cluster{}, err
@@ -60,11 +60,11 @@ func clusterConfig(ctx context.Context, c *api.Client) (config.Cluster, error) {
 	return r.Cluster()
 }
 
-// settings is the file that has the settings of this host's agent, as that tells.
-func (a *app) settings(ctx context.Context, c *api.Client) string {
-	ctx, cancel := context.WithTimeout(ctx, versionTime)
+// Settings is the file that has the settings of this host's agent, as that tells.
+func (a *App) Settings(ctx context.Context, c *api.Client) string {
+	ctx, cancel := context.WithTimeout(ctx, VersionTime)
 	defer cancel()
-	if v, err := c.Version(ctx); err == nil && a.server == "" { // that of --server has its own host
+	if v, err := c.Version(ctx); err == nil && a.Server == "" { // that of --server has its own host
 		return cmp.Or(v.Settings, install.SettingsFile)
 	}
 	return install.SettingsFile

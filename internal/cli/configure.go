@@ -16,7 +16,7 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func configExportCmd(a *app) *cobra.Command {
+func configExportCmd(a *App) *cobra.Command {
 	var number int
 	cmd := &cobra.Command{
 		Use:   "export [FILE|-]",
@@ -26,9 +26,9 @@ func configExportCmd(a *app) *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if number < 0 {
-				return usage(cmd, fmt.Errorf("--revision %d: want the number of a revision", number))
+				return Usage(cmd, fmt.Errorf("--revision %d: want the number of a revision", number))
 			}
-			r, _, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (config.Revision, error) { return c.Config(ctx, number) })
+			r, _, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) (config.Revision, error) { return c.Config(ctx, number) })
 			if err != nil {
 				return err
 			}
@@ -37,16 +37,16 @@ func configExportCmd(a *app) *cobra.Command {
 				return err
 			}
 			if len(args) == 0 || args[0] == "-" {
-				return output.File(a.env.Stdout, string(cl.JSON()))
+				return output.File(a.Env.Stdout, string(cl.JSON()))
 			}
-			return writeNew(args[0], cl.JSON())
+			return WriteNew(args[0], cl.JSON())
 		},
 	}
 	cmd.Flags().IntVar(&number, "revision", 0, "an earlier one, by its `number`: see \"config history\"")
 	return cmd
 }
 
-func configImportCmd(a *app) *cobra.Command {
+func configImportCmd(a *App) *cobra.Command {
 	var check, yes, swap bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
@@ -60,15 +60,15 @@ the hosts have promised each other), and any change while a migration, a start
 or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
 			if args[0] == "-" && !yes && !check {
-				return usage(cmd, errors.New("the configuration comes from stdin, so nobody can be asked there: want --yes or --check"))
+				return Usage(cmd, errors.New("the configuration comes from stdin, so nobody can be asked there: want --yes or --check"))
 			}
-			name, text, err := a.readConfig(cmd.Context(), args[0])
+			name, text, err := a.ReadConfig(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -82,7 +82,7 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 				return fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
 			}
 			if len(faults) == 0 {
-				text = withDomain(cl, text)
+				text = WithDomain(cl, text)
 			}
 			return importConfig(cmd.Context(), a, c, js,
 				config.Import{Name: name, Text: string(text), Check: check, Swap: swap}, yes)
@@ -97,7 +97,7 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 	return cmd
 }
 
-func importConfig(ctx context.Context, a *app, c *api.Client, js bool, in config.Import, yes bool) error {
+func importConfig(ctx context.Context, a *App, c *api.Client, js bool, in config.Import, yes bool) error {
 	only := in.Check
 	in.Check = true
 	plan, err := c.ImportConfig(ctx, in)
@@ -108,9 +108,9 @@ func importConfig(ctx context.Context, a *app, c *api.Client, js bool, in config
 	for _, ch := range plan.Changes {
 		refused = refused || ch.Effect == config.Install || ch.Effect == config.ByOrder || ch.Effect == config.Swap && !in.Swap
 	}
-	to := a.env.Stdout
+	to := a.Env.Stdout
 	if js {
-		to = a.env.Stderr
+		to = a.Env.Stderr
 	}
 	if !js || !only {
 		if err := output.Text(to, importText(plan)); err != nil {
@@ -120,7 +120,7 @@ func importConfig(ctx context.Context, a *app, c *api.Client, js bool, in config
 	switch {
 	case refused && !only, len(plan.Changes) == 0, only:
 		if js {
-			err = output.JSON(a.env.Stdout, imported(plan), false)
+			err = output.JSON(a.Env.Stdout, imported(plan), false)
 		}
 		if err == nil && refused {
 			err = fail.Errorf(fail.Refused, "nothing was changed: some of it can not be changed while the cluster runs").
@@ -129,7 +129,7 @@ func importConfig(ctx context.Context, a *app, c *api.Client, js bool, in config
 		return err
 	}
 	if !yes {
-		if err := a.typedYes(ctx, "Import this configuration? Type yes: "); err != nil {
+		if err := a.AskYes(ctx, "Import this configuration? Type yes: "); err != nil {
 			return err
 		}
 	}
@@ -139,7 +139,7 @@ func importConfig(ctx context.Context, a *app, c *api.Client, js bool, in config
 		return err
 	}
 	if js {
-		return output.JSON(a.env.Stdout, imported(done), false)
+		return output.JSON(a.Env.Stdout, imported(done), false)
 	}
 	var b strings.Builder
 	for _, w := range done.Warnings {
@@ -148,7 +148,7 @@ func importConfig(ctx context.Context, a *app, c *api.Client, js bool, in config
 		}
 	}
 	fmt.Fprintf(&b, "revision %d of the configuration is in force\n", done.Number)
-	return output.Text(a.env.Stdout, b.String())
+	return output.Text(a.Env.Stdout, b.String())
 }
 
 // imported is the form for programs: a list is never null.
@@ -196,7 +196,7 @@ func importText(r config.Imported) string {
 	return b.String()
 }
 
-func configHistoryCmd(a *app) *cobra.Command {
+func configHistoryCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "history",
 		Short: "Show who changed the configuration, when and what",
@@ -204,12 +204,12 @@ func configHistoryCmd(a *app) *cobra.Command {
 an earlier one, export it with --revision and import it.`, config.Kept),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) ([]config.Revision, error) { return c.Configs(ctx) })
+			all, js, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) ([]config.Revision, error) { return c.Configs(ctx) })
 			if err != nil {
 				return err
 			}
 			if js {
-				return output.JSON(a.env.Stdout, all, false)
+				return output.JSON(a.Env.Stdout, all, false)
 			}
 			var b strings.Builder
 			cols := []output.Column{
@@ -226,13 +226,13 @@ an earlier one, export it with --revision and import it.`, config.Kept),
 				rows = append(rows,
 					[]output.Cell{{Text: fmt.Sprint(r.Number)}, {Text: row[0]}, {Text: row[1]}, {Text: row[2]}, {Text: row[3]}})
 			}
-			output.Table(&b, output.PainterFor(a.env.Stdout), cols, rows)
-			return output.Text(a.env.Stdout, b.String())
+			output.Table(&b, output.PainterFor(a.Env.Stdout), cols, rows)
+			return output.Text(a.Env.Stdout, b.String())
 		},
 	}
 }
 
-func configDiffCmd(a *app) *cobra.Command {
+func configDiffCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "diff [A [B]]",
 		Short: "Show in which fields two configurations differ",
@@ -241,7 +241,7 @@ a file. Without B it is the configuration in force; without A, too, what the
 last change has changed.`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
@@ -255,11 +255,11 @@ last change has changed.`,
 				b.WriteString(output.Clean(ch.String()) + "\n")
 			}
 			if js {
-				err = output.JSON(a.env.Stdout, imported(config.Imported{Changes: changes}).Changes, false)
+				err = output.JSON(a.Env.Stdout, imported(config.Imported{Changes: changes}).Changes, false)
 			} else {
-				err = output.Text(a.env.Stdout, b.String())
+				err = output.Text(a.Env.Stdout, b.String())
 			}
-			if err == nil && a.old {
+			if err == nil && a.Old {
 				return fail.Errorf(fail.Unavailable, "the configuration in force can not be read: the store has no "+
 					"quorum; it was compared with what a member knew").
 					With("see which hosts are silent: holdfast status")
@@ -269,7 +269,7 @@ last change has changed.`,
 	}
 }
 
-func compared(ctx context.Context, a *app, c *api.Client, args []string) ([]config.Change, error) {
+func compared(ctx context.Context, a *App, c *api.Client, args []string) ([]config.Change, error) {
 	sides := append(args, "0")[:min(len(args)+1, 2)]
 	if len(args) == 0 {
 		now, err := c.Config(ctx, 0)
@@ -292,7 +292,7 @@ func compared(ctx context.Context, a *app, c *api.Client, args []string) ([]conf
 }
 
 // configOf reads the configuration that a number or the name of a file means.
-func configOf(ctx context.Context, a *app, c *api.Client, side string) (config.Cluster, error) {
+func configOf(ctx context.Context, a *App, c *api.Client, side string) (config.Cluster, error) {
 	if n, err := strconv.Atoi(side); err == nil {
 		r, err := c.Config(ctx, n)
 		if err != nil {
@@ -300,7 +300,7 @@ func configOf(ctx context.Context, a *app, c *api.Client, side string) (config.C
 		}
 		return r.Cluster()
 	}
-	name, text, err := a.readConfig(ctx, side)
+	name, text, err := a.ReadConfig(ctx, side)
 	if err != nil {
 		return config.Cluster{}, err
 	}

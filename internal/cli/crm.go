@@ -19,7 +19,7 @@ const crmDead = "cmsadm: failed to connect to cmsd\n"
 // NewPairTool returns the command of the source tool that has this name; nil: it is none. It
 // prints what that tool prints; the exit codes are ours.
 func NewPairTool(env Env, name string) *cobra.Command {
-	a := &app{env: env, output: "text"}
+	a := &App{Env: env, Output: "text"}
 	root := &cobra.Command{
 		Use: name, SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
@@ -27,7 +27,7 @@ func NewPairTool(env Env, name string) *cobra.Command {
 	switch name {
 	case crmName:
 		root.Long = "Shows the pair, as the source tool's command does."
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return usage(cmd, errors.New("want crm status")) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return Usage(cmd, errors.New("want crm status")) }
 		root.AddCommand(&cobra.Command{
 			Use: "status", Short: "Show both nodes and the services", Args: cobra.NoArgs,
 			Long: "Shows both nodes, the arbiter's host and the services. Exit code 0: healthy, 1: degraded,\n4: the " +
@@ -40,12 +40,12 @@ func NewPairTool(env Env, name string) *cobra.Command {
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return drbdOverview(a, cmd) }
 	case stopName:
 		root.Long = "Stops the services of the pair on both nodes, until ms_resource_start.sh.\nThe same is: holdfast pair stop"
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return stopPair(a, cmd, defaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return stopPair(a, cmd, DefaultWait) }
 	case startName: // its parameter is optional, and told nowhere
 		root.Use += " [ANYTHING]"
 		root.Long = "Starts the services of the pair. The parameter means nothing. The same is: holdfast pair start"
 		root.Args = cobra.MaximumNArgs(1)
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return startPair(a, cmd, defaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return startPair(a, cmd, DefaultWait) }
 	case againName:
 		root.Use += " PEER [PASSWORD [ARBITER-PASSWORD]]"
 		root.Long = "Makes the other node, which was reinstalled or replaced, one of the pair again. PEER is " +
@@ -69,8 +69,8 @@ func NewPairTool(env Env, name string) *cobra.Command {
 	}
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	root.PersistentFlags().StringVar(&a.socket, "socket", "", "agent's unix `path`")
-	markUsage(root)
+	root.PersistentFlags().StringVar(&a.Socket, "socket", "", "agent's unix `path`")
+	MarkUsage(root)
 	return root
 }
 
@@ -78,8 +78,8 @@ func NewPairTool(env Env, name string) *cobra.Command {
 func PairToolCalled() string { return filepath.Base(os.Args[0]) }
 
 // drbdOverview shows what the kernel of this node has, or that there is nothing to see.
-func drbdOverview(a *app, cmd *cobra.Command) error {
-	lines, err := a.env.DRBD(cmd.Context())
+func drbdOverview(a *App, cmd *cobra.Command) error {
+	lines, err := a.Env.DRBD(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -89,11 +89,11 @@ func drbdOverview(a *app, cmd *cobra.Command) error {
 	for i := range lines {
 		lines[i] = output.Clean(lines[i])
 	}
-	return output.Text(a.env.Stdout, strings.Join(lines, "\n")+"\n")
+	return output.Text(a.Env.Stdout, strings.Join(lines, "\n")+"\n")
 }
 
-func crmStatus(a *app, cmd *cobra.Command) error {
-	c, _, err := a.open(cmd)
+func crmStatus(a *App, cmd *cobra.Command) error {
+	c, _, err := a.Open(cmd)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func crmStatus(a *app, cmd *cobra.Command) error {
 	p, err := c.Pair(cmd.Context())
 	var e *fail.Error
 	if errors.As(err, &e) && e.Kind == fail.Unavailable {
-		if err := output.Text(a.env.Stdout, crmDead); err != nil {
+		if err := output.Text(a.Env.Stdout, crmDead); err != nil {
 			return err
 		}
 		return fail.Errorf(fail.Unavailable, "")
@@ -110,7 +110,7 @@ func crmStatus(a *app, cmd *cobra.Command) error {
 		return err
 	}
 	v := viewPair(p)
-	if err := output.Text(a.env.Stdout, v.crm()); err != nil {
+	if err := output.Text(a.Env.Stdout, v.crm()); err != nil {
 		return err
 	}
 	return v.exit()

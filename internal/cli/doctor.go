@@ -20,7 +20,7 @@ import (
 // doctorAsks is how long the agent may take to answer.
 const doctorAsks = 5 * time.Second
 
-func doctorCmd(a *app) *cobra.Command {
+func doctorCmd(a *App) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -31,18 +31,18 @@ for. On a host that is of no cluster yet it looks at what every host needs. It
 changes nothing. Exit code 1: something is wrong.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
-			c, err := a.dial(cmd)
+			c, err := a.Dial(cmd)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
 			named := file != ""
 			if !named {
-				file = a.settings(cmd.Context(), c)
+				file = a.Settings(cmd.Context(), c)
 			}
 			var r install.Report
 			n, err := config.LoadNode(file)
@@ -58,9 +58,9 @@ changes nothing. Exit code 1: something is wrong.`,
 				return err
 			}
 			if js {
-				err = output.JSON(a.env.Stdout, r, false)
+				err = output.JSON(a.Env.Stdout, r, false)
 			} else {
-				err = output.Text(a.env.Stdout, installText(install.Result{Report: r}, true, output.PainterFor(a.env.Stdout)))
+				err = output.Text(a.Env.Stdout, installText(install.Result{Report: r}, true, output.PainterFor(a.Env.Stdout)))
 			}
 			if err == nil && !r.OK {
 				return fail.Errorf(fail.Failed, "") // all is said
@@ -78,8 +78,8 @@ func settingsFlag(cmd *cobra.Command, file *string) {
 }
 
 // diagnoseAlone looks at this host, which has no settings.
-func diagnoseAlone(ctx context.Context, a *app) (install.Report, error) {
-	f, err := a.env.Facts(ctx, *install.QueryAlone(cluster.GuestName))
+func diagnoseAlone(ctx context.Context, a *App) (install.Report, error) {
+	f, err := a.Env.Facts(ctx, *install.QueryAlone(cluster.GuestName))
 	if err != nil {
 		return install.Report{}, fmt.Errorf("look at this host: %w", err)
 	}
@@ -87,12 +87,12 @@ func diagnoseAlone(ctx context.Context, a *app) (install.Report, error) {
 }
 
 // diagnose looks at this host, whose agent has these settings, of a file.
-func diagnose(ctx context.Context, a *app, c *api.Client, n config.Node, file string) (install.Report, error) {
+func diagnose(ctx context.Context, a *App, c *api.Client, n config.Node, file string) (install.Report, error) {
 	asks, cancel := context.WithTimeout(ctx, doctorAsks)
 	defer cancel()
 	var more []install.Finding
 	h := install.Host{Name: n.Host, Addr: n.Addr, Guests: n.GuestsOnly}
-	cfg, err := clusterConfig(asks, c)
+	cfg, err := ClusterConfig(asks, c)
 	answered := err == nil
 	if err != nil {
 		more = append(more, install.Finding{Node: h.Name, Check: "agent", Result: install.Fail, Finding: err.Error(),
@@ -112,8 +112,8 @@ func diagnose(ctx context.Context, a *app, c *api.Client, n config.Node, file st
 		more = append(more, ofCertificates(hosts, h.Name)...)
 	}
 	q := install.QueryFor(cfg, n, h, cluster.GuestName)
-	q.Settings, q.Runs = file, answered && a.server == ""
-	f, err := a.env.Facts(ctx, *q)
+	q.Settings, q.Runs = file, answered && a.Server == ""
+	f, err := a.Env.Facts(ctx, *q)
 	if err != nil {
 		return install.Report{}, fmt.Errorf("look at this host: %w", err)
 	}

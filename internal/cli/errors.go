@@ -10,9 +10,9 @@ import (
 	"holdfast/internal/lib/lang"
 )
 
-// report prints an error after who or what it is, and its remedy, for a terminal folded. A command
+// Report prints an error after who or what it is, and its remedy, for a terminal folded. A command
 // that has said everything already ends with an empty message.
-func report(w io.Writer, name string, err error, e *fail.Error) {
+func Report(w io.Writer, name string, err error, e *fail.Error) {
 	if err.Error() == "" {
 		return
 	}

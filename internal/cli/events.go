@@ -19,7 +19,7 @@ const (
 	eventPage    = 1000 // events of one call when all are read
 )
 
-func eventsCmd(a *app) *cobra.Command {
+func eventsCmd(a *App) *cobra.Command {
 	var follow bool
 	var since string
 	var limit int
@@ -30,18 +30,18 @@ func eventsCmd(a *app) *cobra.Command {
 event is one line.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
 			if limit < 1 || limit > eventPage {
-				return usage(cmd, fmt.Errorf("--limit %d: want 1 to %d", limit, eventPage))
+				return Usage(cmd, fmt.Errorf("--limit %d: want 1 to %d", limit, eventPage))
 			}
 			from, err := parseSince(since, time.Now())
 			if err != nil {
-				return usage(cmd, err)
+				return Usage(cmd, err)
 			}
-			c, err := a.dial(cmd)
+			c, err := a.Dial(cmd)
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 
 // eventView writes events from a time on.
 type eventView struct {
-	a    *app
+	a    *App
 	js   bool
 	pair bool      // kinds of events are in the words of a pair; not for programs
 	from time.Time // zero: no bound
@@ -144,12 +144,12 @@ func (v *eventView) write(events []cluster.Event) error {
 		}
 		var err error
 		if v.js {
-			err = output.JSON(v.a.env.Stdout, e, true)
+			err = output.JSON(v.a.Env.Stdout, e, true)
 		} else {
 			if v.pair {
 				e.Kind = cluster.EventKind(output.PairWord(string(e.Kind)))
 			}
-			err = output.Text(v.a.env.Stdout, eventText(e, output.PainterFor(v.a.env.Stdout)))
+			err = output.Text(v.a.Env.Stdout, eventText(e, output.PainterFor(v.a.Env.Stdout)))
 		}
 		if err != nil {
 			return err

@@ -16,33 +16,33 @@ import (
 // jobEvery is the time between two looks at a job that is followed.
 const jobEvery = 500 * time.Millisecond
 
-// jobOf looks at a job by an agent.
-func jobOf(c *api.Client) func(context.Context, job.View) (job.View, error) {
+// JobOf looks at a job by an agent.
+func JobOf(c *api.Client) func(context.Context, job.View) (job.View, error) {
 	return func(ctx context.Context, j job.View) (job.View, error) { return c.Job(ctx, j.ID) }
 }
 
-// begun follows a job that has begun, or tells of it.
-func begun(ctx context.Context, a *app, c *api.Client, j job.View, wait, js bool) error {
+// Begun follows a job that has begun, or tells of it.
+func Begun(ctx context.Context, a *App, c *api.Client, j job.View, wait, js bool) error {
 	switch {
 	case wait:
-		return awaitRun(ctx, a, j, js, jobOf(c), "holdfast jobs show "+output.Clean(j.ID))
+		return AwaitRun(ctx, a, j, js, JobOf(c), "holdfast jobs show "+output.Clean(j.ID))
 	case js:
-		return output.JSON(a.env.Stdout, j, false)
+		return output.JSON(a.Env.Stdout, j, false)
 	}
-	return output.Text(a.env.Stdout,
+	return output.Text(a.Env.Stdout,
 		fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast jobs watch %[1]s\n", output.Clean(j.ID),
 			output.Clean(j.Title)))
 }
 
-// follow is followJob with another way to look; it ends earlier when enough says so.
-func follow(ctx context.Context, a *app, j job.View, look func(context.Context, job.View) (job.View, error),
+// Follow is followJob with another way to look; it ends earlier when enough says so.
+func Follow(ctx context.Context, a *App, j job.View, look func(context.Context, job.View) (job.View, error),
 	enough func(job.View) bool) (job.View, error) {
 	said := map[string]string{}
 	tick := time.NewTicker(jobEvery)
 	defer tick.Stop()
 	for {
 		for _, line := range jobNews(j, said) {
-			if err := output.Text(a.env.Stderr, line+"\n"); err != nil {
+			if err := output.Text(a.Env.Stderr, line+"\n"); err != nil {
 				return j, err
 			}
 		}
@@ -55,7 +55,7 @@ func follow(ctx context.Context, a *app, j job.View, look func(context.Context, 
 		case <-tick.C:
 		}
 		next, err := look(ctx, j)
-		if err != nil && !away(err) && ctx.Err() == nil {
+		if err != nil && !Away(err) && ctx.Err() == nil {
 			return j, err
 		}
 		if err == nil {
@@ -64,9 +64,9 @@ func follow(ctx context.Context, a *app, j job.View, look func(context.Context, 
 	}
 }
 
-// away reports whether an error says that the agent gave no answer, as one does
+// Away reports whether an error says that the agent gave no answer, as one does
 // that is started again.
-func away(err error) bool {
+func Away(err error) bool {
 	var e *fail.Error
 	return errors.As(err, &e) && (e.Kind == fail.Unavailable || e.Kind == fail.Timeout)
 }
@@ -113,35 +113,35 @@ func jobNews(j job.View, said map[string]string) []string {
 	return out
 }
 
-// awaitRun follows a run to its end, or until a failure needs a person, who is told where to look.
-func awaitRun(ctx context.Context, a *app, j job.View, js bool, look func(context.Context, job.View) (job.View, error),
+// AwaitRun follows a run to its end, or until a failure needs a person, who is told where to look.
+func AwaitRun(ctx context.Context, a *App, j job.View, js bool, look func(context.Context, job.View) (job.View, error),
 	where string) error {
-	j, err := follow(ctx, a, j, look, needsHelp)
+	j, err := Follow(ctx, a, j, look, NeedsHelp)
 	if err != nil {
 		return err
 	}
 	if js {
-		err = output.JSON(a.env.Stdout, outcome{Job: &j}, false)
+		err = output.JSON(a.Env.Stdout, Outcome{Job: &j}, false)
 	} else {
-		err = output.Text(a.env.Stdout, fmt.Sprintf("%s: %s\n", output.Clean(j.ID), jobState(j).Text))
+		err = output.Text(a.Env.Stdout, fmt.Sprintf("%s: %s\n", output.Clean(j.ID), JobState(j).Text))
 	}
 	if err != nil || j.State == "ended" && j.Result == "done" {
 		return err
 	}
 	var b strings.Builder
-	p := output.PainterFor(a.env.Stderr)
-	for _, s := range stuckSteps(j) {
-		stuckText(&b, p, s, allOfTheLog)
+	p := output.PainterFor(a.Env.Stderr)
+	for _, s := range StuckSteps(j) {
+		StuckText(&b, p, s, allOfTheLog)
 	}
-	if err := output.Text(a.env.Stderr, b.String()); err != nil {
+	if err := output.Text(a.Env.Stderr, b.String()); err != nil {
 		return err
 	}
 	return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, output.Or(j.Result, j.State), j.Because()).
 		With("what can be done: " + where)
 }
 
-// unfinished is the error of a command that stopped waiting.
-func unfinished(name string, cause error, waiting string) *fail.Error {
+// Unfinished is the error of a command that stopped waiting.
+func Unfinished(name string, cause error, waiting string) *fail.Error {
 	kind, why := fail.Timeout, "not done in time"
 	if errors.Is(cause, context.Canceled) {
 		kind, why = fail.Canceled, "interrupted"
@@ -152,4 +152,4 @@ func unfinished(name string, cause error, waiting string) *fail.Error {
 	return fail.Errorf(kind, "%s: %s", name, why).With("the request stands; follow it with: holdfast status --watch")
 }
 
-const defaultWait = 5 * time.Minute
+const DefaultWait = 5 * time.Minute

@@ -13,8 +13,8 @@ import (
 	"holdfast/internal/lib/lang"
 )
 
-// help writes what a command does and how it is called. No line of it is wider than a terminal.
-func help(c *cobra.Command, _ []string) {
+// Help writes what a command does and how it is called. No line of it is wider than a terminal.
+func Help(c *cobra.Command, _ []string) {
 	about := c.Long
 	if about == "" {
 		about = c.Short
@@ -29,8 +29,8 @@ func help(c *cobra.Command, _ []string) {
 	_, _ = fmt.Fprint(c.OutOrStdout(), b.String()) // to a terminal that is gone
 }
 
-// helpCmd tells of another command.
-func helpCmd() *cobra.Command {
+// HelpCmd tells of another command.
+func HelpCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "help [command]", Short: "Help about any command",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -49,8 +49,8 @@ func helpCmd() *cobra.Command {
 // listed is where a line of a help text that describes one of several things begins, or any line that is indented.
 var listed = regexp.MustCompile(`^(  \S+  +| *)`)
 
-// usageText writes how a command is called: the text that cobra has, folded.
-func usageText(c *cobra.Command) error { return usageIn(c, nil) }
+// UsageText writes how a command is called: the text that cobra has, folded.
+func UsageText(c *cobra.Command) error { return usageIn(c, nil) }
 
 // usageIn is usageText in a language.
 func usageIn(c *cobra.Command, l *lang.Catalogue) error {

@@ -17,8 +17,8 @@ import (
 	"holdfast/internal/job"
 )
 
-func hostCmd(a *app) *cobra.Command {
-	return group("host", "List the hosts, put one into maintenance, or drain it", hostListCmd(a), hostDrainCmd(a),
+func hostCmd(a *App) *cobra.Command {
+	return Group("host", "List the hosts, put one into maintenance, or drain it", hostListCmd(a), hostDrainCmd(a),
 		hostMaintenanceCmd(a), hostEnableCmd(a), hostForgetCmd(a), hostCertificatesCmd(a))
 }
 
@@ -40,13 +40,13 @@ type hostLine struct {
 	Problem     string             `json:"problem,omitempty"`     // what it can not find out about them
 }
 
-func hostListCmd(a *app) *cobra.Command {
+func hostListCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the hosts of the cluster",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
@@ -58,9 +58,9 @@ func hostListCmd(a *app) *cobra.Command {
 			guests, unread := c.GuestHosts(cmd.Context())
 			rows := hostLines(s, guests) // that of the members is worth something by itself
 			if js {
-				err = output.JSON(a.env.Stdout, rows, false)
+				err = output.JSON(a.Env.Stdout, rows, false)
 			} else {
-				err = output.Text(a.env.Stdout, hostsText(rows, s.OfPair(), output.PainterFor(a.env.Stdout)))
+				err = output.Text(a.Env.Stdout, hostsText(rows, s.OfPair(), output.PainterFor(a.Env.Stdout)))
 			}
 			if err == nil && unread != nil {
 				return fmt.Errorf("what the hosts report is not known: %w", unread)
@@ -181,7 +181,7 @@ func (r hostLine) cells() []output.Cell {
 		{Text: guests}, {Text: output.Or(output.Clean(r.Version), "-")}, able}
 }
 
-func hostMaintenanceCmd(a *app) *cobra.Command {
+func hostMaintenanceCmd(a *App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "maintenance HOST",
@@ -215,7 +215,7 @@ them, too.`,
 	return cmd
 }
 
-func hostDrainCmd(a *app) *cobra.Command {
+func hostDrainCmd(a *App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "drain HOST",
@@ -237,7 +237,7 @@ guest can not move, the others still leave; then the job fails.`,
 	return cmd
 }
 
-func hostEnableCmd(a *app) *cobra.Command {
+func hostEnableCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "enable HOST",
 		Short: "End the maintenance of a host: it takes guests again",
@@ -251,7 +251,7 @@ func hostEnableCmd(a *app) *cobra.Command {
 	}
 }
 
-func hostForgetCmd(a *app) *cobra.Command {
+func hostForgetCmd(a *App) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "forget HOST",
@@ -275,8 +275,8 @@ moved from or to the host and it is not known whether that guest runs.`,
 }
 
 // ordered has an agent do something, and then says so, or shows the status as JSON.
-func ordered(a *app, cmd *cobra.Command, said string, do func(context.Context, *api.Client) error) error {
-	c, js, err := a.open(cmd)
+func ordered(a *App, cmd *cobra.Command, said string, do func(context.Context, *api.Client) error) error {
+	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err
 	}
@@ -287,5 +287,5 @@ func ordered(a *app, cmd *cobra.Command, said string, do func(context.Context, *
 	if js {
 		return showNow(cmd.Context(), a, c)
 	}
-	return output.Text(a.env.Stdout, said+"\n")
+	return output.Text(a.Env.Stdout, said+"\n")
 }

@@ -28,7 +28,7 @@ type hypervisorHost struct {
 	ips  []netip.Addr
 }
 
-func hostCertificatesCmd(a *app) *cobra.Command {
+func hostCertificatesCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "certificates DIR HOST=IP[,IP]...",
 		Short: "Make certificates that encrypt guests' memory during migrations",
@@ -54,7 +54,7 @@ Needs no cluster. The certificates are valid for 5 years.`,
 			}
 			for _, h := range hosts {
 				dir := output.Clean(filepath.Join(args[0], h.name))
-				if err := output.Text(a.env.Stdout,
+				if err := output.Text(a.Env.Stdout,
 					fmt.Sprintf("%s: %s/qemu for QEMU, %s/libvirt for libvirtd\n", h.name, dir, dir)); err != nil {
 					return err
 				}

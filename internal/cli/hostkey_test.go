@@ -79,7 +79,7 @@ func TestAChangedKeyIsAskedFor(t *testing.T) {
 			says = []string{question, c.answer}
 		}
 		hosts := []install.Host{{Name: "node2", Addr: "127.0.0.1"}}
-		text, _, err := dialogue(t, func(a *app) error { return s.confirm(t.Context(), a, hosts) }, says...)
+		text, _, err := dialogue(t, func(a *App) error { return s.confirm(t.Context(), a, hosts) }, says...)
 		if fail.ExitCode(err) != c.code {
 			t.Errorf("%s: %v", c.name, err)
 		}

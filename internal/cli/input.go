@@ -47,17 +47,17 @@ func (r interruptible) Read(p []byte) (int, error) {
 	}
 }
 
-// source prepares the input for reading: a file can be left when ctx ends.
-func source(ctx context.Context, in io.Reader) io.Reader {
+// Source prepares the input for reading: a file can be left when ctx ends.
+func Source(ctx context.Context, in io.Reader) io.Reader {
 	if f, ok := in.(*os.File); ok {
 		return interruptible{ctx, f}
 	}
 	return in
 }
 
-// readInput reads a file, or for - standard input, at most so many bytes, and returns its name for messages.
-func (a *app) readInput(ctx context.Context, path string, most int64) (name string, data []byte, err error) {
-	name, in := path, a.env.Stdin
+// ReadInput reads a file, or for - standard input, at most so many bytes, and returns its name for messages.
+func (a *App) ReadInput(ctx context.Context, path string, most int64) (name string, data []byte, err error) {
+	name, in := path, a.Env.Stdin
 	if path == "-" {
 		name = "(stdin)"
 	} else {
@@ -69,6 +69,6 @@ func (a *app) readInput(ctx context.Context, path string, most int64) (name stri
 		defer f.Close()
 		in = f
 	}
-	data, err = io.ReadAll(io.LimitReader(source(ctx, in), most))
+	data, err = io.ReadAll(io.LimitReader(Source(ctx, in), most))
 	return name, data, err
 }

@@ -50,7 +50,7 @@ func (s *sshFlags) add(cmd *cobra.Command) {
 }
 
 // login reads the password, and settles which keys of the hosts are taken.
-func (s *sshFlags) login(ctx context.Context, a *app, o install.Options) error {
+func (s *sshFlags) login(ctx context.Context, a *App, o install.Options) error {
 	if err := s.prepare(ctx, a); err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (s *sshFlags) login(ctx context.Context, a *app, o install.Options) error {
 }
 
 // prepare sees whether there may be connections, and reads the password.
-func (s *sshFlags) prepare(ctx context.Context, a *app) (err error) {
+func (s *sshFlags) prepare(ctx context.Context, a *App) (err error) {
 	if s.set != nil && s.set.Changed("ssh-port") && s.opt.Port == 0 { // as an option it means sshd's usual port
 		return fail.Errorf(fail.Invalid, "--ssh-port 0: want 1 to 65535")
 	}
@@ -66,7 +66,7 @@ func (s *sshFlags) prepare(ctx context.Context, a *app) (err error) {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if s.ask || s.file != "" {
-		s.opt.Password, err = a.password(ctx, s.file,
+		s.opt.Password, err = a.Password(ctx, s.file,
 			fmt.Sprintf("Password of %s on the hosts: ", output.Or(s.opt.User, "root")))
 	}
 	if err == nil && s.parallel < 1 {
@@ -78,7 +78,7 @@ func (s *sshFlags) prepare(ctx context.Context, a *app) (err error) {
 
 // confirm shows the keys of hosts that nobody knows yet, and remembers those that
 // the user takes.
-func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) error {
+func (s *sshFlags) confirm(ctx context.Context, a *App, hosts []install.Host) error {
 	var mu sync.Mutex
 	var unknown []*remote.UnknownKey
 	names := map[string]string{}
@@ -112,7 +112,7 @@ func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) er
 			asked = append(asked, k)
 		}
 	}
-	if in, ok := a.env.Stdin.(*os.File); len(asked) > 0 && ok && output.IsTerminal(in) {
+	if in, ok := a.Env.Stdin.(*os.File); len(asked) > 0 && ok && output.IsTerminal(in) {
 		var b strings.Builder
 		b.WriteString("These keys of hosts are not known yet:\n")
 		for _, k := range asked {
@@ -121,7 +121,7 @@ func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) er
 		}
 		b.WriteString("Compare them with what the hosts show (for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf " +
 			"$f; done).\nAre they right? (yes/no): ")
-		typed, err := a.typed(ctx, b.String())
+		typed, err := a.Ask(ctx, b.String())
 		if err != nil {
 			return err
 		}
@@ -146,14 +146,14 @@ func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) er
 
 // changed takes the key of a host that has changed, if the user has named it, or says so when asked. What is not taken is a
 // finding of the checks.
-func (s *sshFlags) changed(ctx context.Context, a *app, h install.Host, k *remote.ChangedKey) error {
+func (s *sshFlags) changed(ctx context.Context, a *App, h install.Host, k *remote.ChangedKey) error {
 	if slices.Contains(s.trusted, k.Fingerprint) {
 		return s.opt.Replace(ctx, k)
 	}
-	if in, ok := a.env.Stdin.(*os.File); h.Addr != s.anew || !ok || !output.IsTerminal(in) {
+	if in, ok := a.Env.Stdin.(*os.File); h.Addr != s.anew || !ok || !output.IsTerminal(in) {
 		return nil
 	}
-	typed, err := a.typed(ctx, fmt.Sprintf("The key of %s has changed, as it does when a host is installed anew.\n  "+
+	typed, err := a.Ask(ctx, fmt.Sprintf("The key of %s has changed, as it does when a host is installed anew.\n  "+
 		"before: %s, in %s\n  now:    %s, %s\n", output.Clean(h.Name), k.Known, output.Clean(k.Where), k.Fingerprint, output.Clean(k.Type))+
 		"If it was not installed anew, somebody may stand between. Compare the key with what its own console "+
 		"shows\n(for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done).\nTake it in place of the one before? (yes/no): ")
@@ -180,7 +180,7 @@ func (s *sshFlags) connector(p remote.Program) func(context.Context, install.Hos
 	}
 }
 
-func installCmd(a *app) *cobra.Command {
+func installCmd(a *App) *cobra.Command {
 	var ssh sshFlags
 	var file, list, base string
 	var check, undersized, yes, closed bool
@@ -200,12 +200,12 @@ Node changed, another member takes the place of one, after a question.
 has a line "IP HOSTNAME" for each.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
 			if file == "" {
-				return usage(cmd, errors.New("want -c FILE, the configuration (holdfast config sample writes one)"))
+				return Usage(cmd, errors.New("want -c FILE, the configuration (holdfast config sample writes one)"))
 			}
 			o, err := installOptions(a, cmd, file, list, base, undersized)
 			if err != nil {
@@ -214,7 +214,7 @@ has a line "IP HOSTNAME" for each.`,
 			if err := ssh.login(cmd.Context(), a, o); err != nil {
 				return err
 			}
-			o.Confirm, o.NoFirewall = a.confirming(yes), closed
+			o.Confirm, o.NoFirewall = a.Confirming(yes), closed
 			return installHosts(a, cmd, o, &ssh, check, js)
 		},
 	}
@@ -231,25 +231,25 @@ has a line "IP HOSTNAME" for each.`,
 }
 
 // installOptions reads the files of an installation.
-func installOptions(a *app, cmd *cobra.Command, file, list, base string,
+func installOptions(a *App, cmd *cobra.Command, file, list, base string,
 	undersized bool) (o install.Options, err error) {
-	name, data, err := a.readConfig(cmd.Context(), file)
+	name, data, err := a.ReadConfig(cmd.Context(), file)
 	if err != nil {
 		return o, err
 	}
 	cfg, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized, ReadFile: config.ReadFile})
 	if len(faults) > 0 {
-		if err := a.writeCheck(faults, warnings); err != nil {
+		if err := a.WriteCheck(faults, warnings); err != nil {
 			return o, err
 		}
 		return o, fail.Errorf(fail.Invalid, "") // all is said
 	}
 	for _, w := range warnings {
-		if err := output.Text(a.env.Stderr, "warning: "+output.Clean(w.String())+"\n"); err != nil {
+		if err := output.Text(a.Env.Stderr, "warning: "+output.Clean(w.String())+"\n"); err != nil {
 			return o, err
 		}
 	}
-	o = install.Options{Config: cfg, ConfigText: withDomain(cfg, data), Undersized: undersized, Domain: cluster.GuestName}
+	o = install.Options{Config: cfg, ConfigText: WithDomain(cfg, data), Undersized: undersized, Domain: cluster.GuestName}
 	if o.Base, err = readBase(base); err != nil {
 		return o, err
 	}
@@ -257,7 +257,7 @@ func installOptions(a *app, cmd *cobra.Command, file, list, base string,
 		return o, fail.Errorf(fail.Invalid, "--hosts: value %q: allowed only with a management VM, not with Type %s", list, config.PairConf)
 	}
 	if list != "" {
-		text, err := readSmall(list)
+		text, err := ReadSmall(list)
 		if err != nil {
 			return o, fail.Errorf(fail.Invalid, "read the list of hosts: %w", err)
 		}
@@ -273,7 +273,7 @@ func readBase(file string) (n config.Node, err error) {
 	if file == "" {
 		return n, nil
 	}
-	text, err := readSmall(file)
+	text, err := ReadSmall(file)
 	if err != nil {
 		return n, fail.Errorf(fail.Invalid, "read the settings: %w", err)
 	}
@@ -323,22 +323,22 @@ func guestHosts(file, text string, cfg config.Cluster) (out []install.Host, err 
 }
 
 // installHosts runs an installation and tells of it.
-func installHosts(a *app, cmd *cobra.Command, o install.Options, ssh *sshFlags, check, js bool) error {
+func installHosts(a *App, cmd *cobra.Command, o install.Options, ssh *sshFlags, check, js bool) error {
 	res, err := runInstall(a, cmd, &o, ssh, check)
 	var werr error
 	switch {
 	case js && check:
-		werr = output.JSON(a.env.Stdout, res.Report, false)
+		werr = output.JSON(a.Env.Stdout, res.Report, false)
 	case js:
-		werr = output.JSON(a.env.Stdout, res, false)
+		werr = output.JSON(a.Env.Stdout, res, false)
 	default:
-		werr = output.Text(a.env.Stdout, installText(res, check || err != nil, output.PainterFor(a.env.Stdout)))
+		werr = output.Text(a.Env.Stdout, installText(res, check || err != nil, output.PainterFor(a.Env.Stdout)))
 	}
 	return installed(cmd, res, err, werr)
 }
 
 // over sends this program along, and says how hosts are reached and what is told.
-func over(a *app, cmd *cobra.Command, o *install.Options, ssh *sshFlags) error {
+func over(a *App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) error {
 	program, err := ownProgram()
 	if err != nil {
 		return err
@@ -357,19 +357,19 @@ func ownProgram() (p remote.Program, err error) {
 }
 
 // place says what every host gets, how many at a time, and who is told.
-func place(a *app, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err error) {
-	if o.Files, err = a.env.HostFiles(cmd.Root()); err != nil {
+func place(a *App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err error) {
+	if o.Files, err = a.Env.HostFiles(cmd.Root()); err != nil {
 		return err
 	}
 	if o.Config.Type == config.PairConf {
 		o.Files = append(o.Files, pairLinks()...)
 	}
 	o.Parallel = ssh.parallel
-	o.Tell = (&installProgress{w: a.env.Stderr, begin: time.Now()}).tell
+	o.Tell = (&installProgress{w: a.Env.Stderr, begin: time.Now()}).tell
 	return cmd.Context().Err()
 }
 
-func runInstall(a *app, cmd *cobra.Command, o *install.Options, ssh *sshFlags, check bool) (install.Result, error) {
+func runInstall(a *App, cmd *cobra.Command, o *install.Options, ssh *sshFlags, check bool) (install.Result, error) {
 	if err := over(a, cmd, o, ssh); err != nil {
 		return install.Result{}, err
 	}

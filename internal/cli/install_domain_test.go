@@ -24,7 +24,7 @@ func TestInstallSendsTheDomain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	a := &app{env: Env{Stdout: &strings.Builder{}, Stderr: &strings.Builder{}}}
+	a := &App{Env: Env{Stdout: &strings.Builder{}, Stderr: &strings.Builder{}}}
 	cmd := installCmd(a)
 	cmd.SetContext(t.Context())
 	o, err := installOptions(a, cmd, filepath.Join(dir, "own.json"), "", "", false)

@@ -25,7 +25,7 @@ func TestInstallTakesAPair(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := &strings.Builder{}
-	a := &app{env: Env{Stdout: said, Stderr: said}}
+	a := &App{Env: Env{Stdout: said, Stderr: said}}
 	cmd := installCmd(a)
 	cmd.SetContext(t.Context())
 	o, err := installOptions(a, cmd, file, "", "", false)
@@ -44,7 +44,7 @@ func TestTheHostsOfAPairGetItsCommands(t *testing.T) {
 	for kind, want := range map[string]string{
 		config.PairConf: "crm ms_resource_stop.sh ms_resource_start.sh ms_recovery.sh ms_rm_sync_partition.sh drbd-overview", config.FileConf: "",
 	} {
-		a := &app{env: Env{HostFiles: func(*cobra.Command) ([]install.File, error) { return []install.File{{Path: install.Program}}, nil }}}
+		a := &App{Env: Env{HostFiles: func(*cobra.Command) ([]install.File, error) { return []install.File{{Path: install.Program}}, nil }}}
 		cmd := installCmd(a)
 		cmd.SetContext(t.Context())
 		o := install.Options{Config: config.Cluster{Type: kind}}

@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/cluster"
 )
 
-func migrateCmd(a *app) *cobra.Command {
+func migrateCmd(a *App) *cobra.Command {
 	var timeout time.Duration
 	var end bool
 	cmd := &cobra.Command{
@@ -33,14 +33,14 @@ said.`,
 			return cobra.ExactArgs(1)(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
 			if timeout <= 0 {
-				return usage(cmd, fmt.Errorf("--timeout %s: want a time above 0", timeout))
+				return Usage(cmd, fmt.Errorf("--timeout %s: want a time above 0", timeout))
 			}
-			c, err := a.dial(cmd)
+			c, err := a.Dial(cmd)
 			if err != nil {
 				return err
 			}
@@ -58,15 +58,15 @@ said.`,
 	return cmd
 }
 
-func followMigration(ctx context.Context, a *app, c *api.Client, host string, js bool) error {
+func followMigration(ctx context.Context, a *App, c *api.Client, host string, js bool) error {
 	s, err := c.Status(ctx) // tells whether it is a pair
 	if err != nil {
 		return err
 	}
-	show := &progressView{w: a.env.Stdout, terminal: output.IsTerminal(a.env.Stdout), of: s}
+	show := &progressView{w: a.Env.Stdout, terminal: output.IsTerminal(a.Env.Stdout), of: s}
 	for p, err := range c.Migrate(ctx, host, "") {
 		if err != nil {
-			if werr := output.Text(a.env.Stdout, show.end()); werr != nil {
+			if werr := output.Text(a.Env.Stdout, show.end()); werr != nil {
 				return werr
 			}
 			if ctx.Err() != nil {
@@ -75,9 +75,9 @@ func followMigration(ctx context.Context, a *app, c *api.Client, host string, js
 			return err
 		}
 		if js {
-			err = output.JSON(a.env.Stdout, p, true)
+			err = output.JSON(a.Env.Stdout, p, true)
 		} else {
-			err = output.Text(a.env.Stdout, show.next(p))
+			err = output.Text(a.Env.Stdout, show.next(p))
 		}
 		if err != nil {
 			return err
@@ -88,7 +88,7 @@ func followMigration(ctx context.Context, a *app, c *api.Client, host string, js
 
 // leftAlone is the error of a command that does not follow its migration any more.
 func leftAlone(cause error, s cluster.Status, host cluster.HostID, last string) error {
-	e := unfinished("the move to "+output.Clean(host), cause, last)
+	e := Unfinished("the move to "+output.Clean(host), cause, last)
 	switch {
 	case last == "":
 		return e.With("whether it was asked for is not known; see: holdfast status")

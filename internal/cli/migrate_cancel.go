@@ -12,7 +12,7 @@ import (
 
 // cancelMigration ends the migration that is on, and waits until it is certain where
 // the guest is.
-func cancelMigration(ctx context.Context, a *app, c *api.Client, js bool) error {
+func cancelMigration(ctx context.Context, a *App, c *api.Client, js bool) error {
 	what, err := c.CancelMigration(ctx, "")
 	if err != nil {
 		return err
@@ -39,7 +39,7 @@ func cancelMigration(ctx context.Context, a *app, c *api.Client, js bool) error 
 	case js:
 		return nil
 	}
-	return output.Text(a.env.Stdout, v.stayedText(s)+"\n")
+	return output.Text(a.Env.Stdout, v.stayedText(s)+"\n")
 }
 
 // cancelling is what has been seen of a migration that was asked to end.

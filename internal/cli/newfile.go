@@ -8,11 +8,11 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// writeNew writes a file that must not exist; a failure leaves none behind.
-func writeNew(path string, text []byte) error {
+// WriteNew writes a file that must not exist; a failure leaves none behind.
+func WriteNew(path string, text []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return notNew("write the configuration", path, err)
+		return NotNew("write the configuration", path, err)
 	}
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Close()); err != nil {
@@ -21,8 +21,8 @@ func writeNew(path string, text []byte) error {
 	return nil
 }
 
-// notNew is the error of a file that can not be made as one that did not exist.
-func notNew(what, path string, err error) error {
+// NotNew is the error of a file that can not be made as one that did not exist.
+func NotNew(what, path string, err error) error {
 	info, none := os.Stat(path)
 	switch {
 	case none == nil && info.IsDir():

@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/pair"
 )
 
-func pairCmd(a *app) *cobra.Command {
+func pairCmd(a *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pair",
 		Short: "Two nodes, one of which serves while the other is ready",
@@ -20,7 +20,7 @@ func pairCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-func pairSizeCmd(a *app) *cobra.Command {
+func pairSizeCmd(a *App) *cobra.Command {
 	var hosts, vms int
 	cmd := &cobra.Command{
 		Use:   "size --hosts N --vms N",
@@ -30,7 +30,7 @@ which it lies: 10 MB for each host and 15 MB for each VM, times 15, and 10 GB;
 /vms has 30 GB at least. No agent is asked.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -39,9 +39,9 @@ which it lies: 10 MB for each host and 15 MB for each VM, times 15, and 10 GB;
 			}
 			s := pair.SizeFor(hosts, vms)
 			if js {
-				return output.JSON(a.env.Stdout, s, false)
+				return output.JSON(a.Env.Stdout, s, false)
 			}
-			return output.Text(a.env.Stdout,
+			return output.Text(a.Env.Stdout,
 				fmt.Sprintf("database partition: %d GB\n/vms partition: %d GB\n", s.Database, s.VMs))
 		},
 	}
@@ -50,7 +50,7 @@ which it lies: 10 MB for each host and 15 MB for each VM, times 15, and 10 GB;
 	return cmd
 }
 
-func pairBeginCmd(a *app) *cobra.Command {
+func pairBeginCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "begin",
 		Short: "Make this host's data the ones that the pair begins with",
@@ -60,7 +60,7 @@ configuration. The other node gets a copy of it; what that node had before is
 moved aside. The services start then.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.dial(cmd)
+			c, err := a.Dial(cmd)
 			if err != nil {
 				return err
 			}
@@ -68,7 +68,7 @@ moved aside. The services start then.`,
 			if err := c.BeginPair(cmd.Context()); err != nil {
 				return err
 			}
-			return output.Text(a.env.Stdout, "the pair begins with the data of this host\n")
+			return output.Text(a.Env.Stdout, "the pair begins with the data of this host\n")
 		},
 	}
 }

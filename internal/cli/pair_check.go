@@ -64,7 +64,7 @@ func (in *pairInput) flags(cmd *cobra.Command) {
 		"read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
 }
 
-func pairCheckCmd(a *app) *cobra.Command {
+func pairCheckCmd(a *App) *cobra.Command {
 	var in pairInput
 	var place placeFlags
 	cmd := &cobra.Command{
@@ -78,7 +78,7 @@ install. --hosts and --vms are needed, too.
 Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -99,9 +99,9 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 			case err != nil:
 				return fmt.Errorf("pair check: %w", err)
 			case js:
-				err = output.JSON(a.env.Stdout, found, false)
+				err = output.JSON(a.Env.Stdout, found, false)
 			default:
-				err = output.Text(a.env.Stdout, pairCheckText(found, output.PainterFor(a.env.Stdout)))
+				err = output.Text(a.Env.Stdout, pairCheckText(found, output.PainterFor(a.Env.Stdout)))
 			}
 			if err == nil && precheck.Worst(found) == precheck.Fail {
 				return fail.Errorf(fail.Failed, "") // all is said
@@ -120,12 +120,12 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 	switch f := cmd.Flags(); {
 	case !f.Changed("vip"):
-		return o, usage(cmd, errors.New("no --vip given; want the virtual address with the length of its subnet's "+
+		return o, Usage(cmd, errors.New("no --vip given; want the virtual address with the length of its subnet's "+
 			"prefix, such as 172.16.60.55/16"))
 	case !f.Changed("peer"):
-		return o, usage(cmd, errors.New("no --peer given; want the address of the other node"))
+		return o, Usage(cmd, errors.New("no --peer given; want the address of the other node"))
 	case !f.Changed("arbiter"):
-		return o, usage(cmd, errors.New("no --arbiter given; want quorum:IP, ping:IP,IP, fence or disk:DEVICE"))
+		return o, Usage(cmd, errors.New("no --arbiter given; want quorum:IP, ping:IP,IP, fence or disk:DEVICE"))
 	}
 	if err := counts(cmd, in.hosts, in.vms); err != nil {
 		return o, err
@@ -326,7 +326,7 @@ func arbiter(text string) (a precheck.Arbiter, err error) {
 // fenceDevices reads the file of --fencing.
 func fenceDevices(file string) (config.Fencing, error) {
 	var out config.Fencing
-	text, err := readSmall(file)
+	text, err := ReadSmall(file)
 	if err != nil {
 		return out, fail.Errorf(fail.Invalid, "read the fence devices: %w", err)
 	}
@@ -338,7 +338,7 @@ func fenceDevices(file string) (config.Fencing, error) {
 
 // reachPair reads the passwords, settles which keys of the hosts are taken, and says how they are
 // reached.
-func reachPair(ctx context.Context, a *app, in *pairInput, o *survey.Options) error {
+func reachPair(ctx context.Context, a *App, in *pairInput, o *survey.Options) error {
 	program, err := ownProgram()
 	if err != nil {
 		return err
@@ -357,11 +357,11 @@ func reachPair(ctx context.Context, a *app, in *pairInput, o *survey.Options) er
 		if len(hosts) == 1 {
 			return fail.Errorf(fail.Invalid, "--arbiter-password-file: only --arbiter quorum:IP has a login")
 		}
-		if other.opt.Password, err = a.password(ctx, in.arbiterPassword, ""); err != nil {
+		if other.opt.Password, err = a.Password(ctx, in.arbiterPassword, ""); err != nil {
 			return err
 		}
 	} else if in.ssh.ask && len(hosts) > 1 {
-		typed, err := a.password(ctx, "",
+		typed, err := a.Password(ctx, "",
 			fmt.Sprintf("Password of %s on the arbiter (empty: the same): ", output.Or(in.ssh.opt.User, "root")))
 		if err != nil {
 			return err
@@ -385,7 +385,7 @@ func reachPair(ctx context.Context, a *app, in *pairInput, o *survey.Options) er
 		}
 		return c, nil
 	}
-	o.Tell = (&installProgress{w: a.env.Stderr, begin: time.Now()}).tell
+	o.Tell = (&installProgress{w: a.Env.Stderr, begin: time.Now()}).tell
 	return nil
 }
 

@@ -54,7 +54,7 @@ func copiedText(p cluster.PairStatus) string {
 
 // stages tells where work of several parts is.
 type stages struct {
-	a     *app
+	a     *App
 	begun time.Time
 	of, n int
 }
@@ -62,6 +62,6 @@ type stages struct {
 // next tells that the next one begins, and for how long the work has gone on.
 func (s *stages) next(name string) error {
 	s.n++
-	return output.Text(s.a.env.Stderr,
+	return output.Text(s.a.Env.Stderr,
 		fmt.Sprintf("%6.1fs  stage %d of %d: %s\n", time.Since(s.begun).Seconds(), s.n, s.of, name))
 }

@@ -30,8 +30,8 @@ var needed = []string{"vip", "peer", "arbiter", "hosts", "vms"}
 // form asks for what is missing, on a terminal, and shows what was answered. Anywhere else it does
 // nothing. A wrong answer is refused as the flag would be, and asked for again. begun is the file
 // of a set-up that was begun; its values are what an empty line means.
-func form(a *app, cmd *cobra.Command, s *pairSetup, begun string) error {
-	in, ok := a.env.Stdin.(*os.File)
+func form(a *App, cmd *cobra.Command, s *pairSetup, begun string) error {
+	in, ok := a.Env.Stdin.(*os.File)
 	if !ok || !output.IsTerminal(in) || !slices.ContainsFunc(needed,
 		func(name string) bool { return !cmd.Flags().Changed(name) }) {
 		return nil
@@ -49,7 +49,7 @@ func form(a *app, cmd *cobra.Command, s *pairSetup, begun string) error {
 	if !cmd.Flags().Changed("second-path") {
 		s.second = note.Second
 	}
-	if err := output.Text(a.env.Stderr,
+	if err := output.Text(a.Env.Stderr,
 		"What is missing is asked for. [In brackets] is what an empty line means.\n"); err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func form(a *app, cmd *cobra.Command, s *pairSetup, begun string) error {
 		s.ssh.ask = true
 		text += "With an empty password the keys in ~/.ssh are used.\n"
 	}
-	return output.Text(a.env.Stderr, text)
+	return output.Text(a.Env.Stderr, text)
 }
 
 // questions are those of a set-up, with the answers of one that was begun.
@@ -113,7 +113,7 @@ func (s *pairSetup) questions(note *setupNote) []question {
 }
 
 // askFor asks until the answer is a value of the flag, unless it was given.
-func askFor(a *app, cmd *cobra.Command, q question) error {
+func askFor(a *App, cmd *cobra.Command, q question) error {
 	f := cmd.Flags()
 	if f.Changed(q.flag) {
 		return nil
@@ -124,7 +124,7 @@ func askFor(a *app, cmd *cobra.Command, q question) error {
 	}
 	_, list := f.Lookup(q.flag).Value.(interface{ GetSlice() []string })
 	for {
-		text, ended, err := a.line(cmd.Context(), fmt.Sprintf("%s\n  --%s, for example %s%s: ", q.meaning, q.flag, q.example, given))
+		text, ended, err := a.AskLine(cmd.Context(), fmt.Sprintf("%s\n  --%s, for example %s%s: ", q.meaning, q.flag, q.example, given))
 		switch {
 		case cmd.Context().Err() != nil:
 			return fail.Errorf(fail.Canceled, "pair setup: interrupted; nothing was changed")
@@ -150,9 +150,9 @@ func askFor(a *app, cmd *cobra.Command, q question) error {
 		}
 		var e *fail.Error
 		if !errors.As(err, &e) {
-			err = plainly(cmd, err)
+			err = Plainly(cmd, err)
 			e = fail.Errorf(fail.Invalid, "%w", err)
 		}
-		report(a.env.Stderr, programName, err, e)
+		Report(a.Env.Stderr, Program, err, e)
 	}
 }

@@ -22,7 +22,7 @@ const partitionMount = "/srv/"
 // probeWithin is how long --unmanaged-probe may take.
 const probeWithin = time.Minute
 
-func pairPartitionCmd(a *app) *cobra.Command {
+func pairPartitionCmd(a *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "partition",
 		Short: "A file system for templates beside the pair's data",
@@ -32,7 +32,7 @@ func pairPartitionCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-func partitionAddCmd(a *app) *cobra.Command {
+func partitionAddCmd(a *App) *cobra.Command {
 	var in cluster.PartitionOrder
 	var probe string
 	cmd := &cobra.Command{
@@ -53,18 +53,18 @@ on.`,
 			if in.Mount == "" {
 				in.Mount = partitionMount + in.Name
 			}
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
 			if !strings.HasPrefix(in.Disk, "/dev/") {
-				return usage(cmd,
+				return Usage(cmd,
 					fmt.Errorf("--disk: value %q: want the path of an empty disk, such as /dev/sdb", output.Clean(in.Disk)))
 			}
 			if err := unmanaged(cmd.Context(), a, probe); err != nil {
 				return err
 			}
-			c, err := a.dial(cmd)
+			c, err := a.Dial(cmd)
 			if err != nil {
 				return err
 			}
@@ -84,9 +84,9 @@ on.`,
 }
 
 // unmanaged asks the operator's program whether the platform manages hosts.
-func unmanaged(ctx context.Context, a *app, program string) error {
+func unmanaged(ctx context.Context, a *App, program string) error {
 	if program == "" {
-		return output.Text(a.env.Stderr, "warning: nobody was asked whether the platform manages hosts (--unmanaged-probe)\n")
+		return output.Text(a.Env.Stderr, "warning: nobody was asked whether the platform manages hosts (--unmanaged-probe)\n")
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
@@ -108,7 +108,7 @@ func lastLine(out []byte) string {
 	return lines[len(lines)-1]
 }
 
-func partitionRemoveCmd(a *app) *cobra.Command {
+func partitionRemoveCmd(a *App) *cobra.Command {
 	var word string
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
@@ -128,11 +128,11 @@ again then. Interrupted, the same command goes on.`,
 }
 
 // removePartition asks and takes the partition away; done is said at the end.
-func removePartition(a *app, cmd *cobra.Command, name, word, done string) error {
+func removePartition(a *App, cmd *cobra.Command, name, word, done string) error {
 	if word != "" && word != "yes" {
-		return usage(cmd, fmt.Errorf("--yes: value %q: want the word yes", output.Clean(word)))
+		return Usage(cmd, fmt.Errorf("--yes: value %q: want the word yes", output.Clean(word)))
 	}
-	c, err := a.dial(cmd)
+	c, err := a.Dial(cmd)
 	if err != nil {
 		return err
 	}
@@ -150,15 +150,15 @@ func removePartition(a *app, cmd *cobra.Command, name, word, done string) error 
 }
 
 // typedWord asks for the word yes.
-func typedWord(ctx context.Context, a *app, question string) error {
-	typed, err := a.typed(ctx, question)
+func typedWord(ctx context.Context, a *App, question string) error {
+	typed, err := a.Ask(ctx, question)
 	if err == nil && typed != "yes" {
-		err = notConfirmed("type yes, or give --yes yes")
+		err = NotConfirmed("type yes, or give --yes yes")
 	}
 	return err
 }
 
-func partitionRemoved(ctx context.Context, a *app, c *api.Client, name, done string) error {
+func partitionRemoved(ctx context.Context, a *App, c *api.Client, name, done string) error {
 	left, err := c.RemovePartition(ctx, name)
 	if err != nil {
 		return err
@@ -167,5 +167,5 @@ func partitionRemoved(ctx context.Context, a *app, c *api.Client, name, done str
 		return fail.Errorf(fail.Failed, "%s is taken away, but for %s, which is not there", output.Clean(name),
 			output.Clean(strings.Join(left, ", "))).With("run the command again when it is back")
 	}
-	return output.Text(a.env.Stdout, fmt.Sprintf(done, output.Clean(name)))
+	return output.Text(a.Env.Stdout, fmt.Sprintf(done, output.Clean(name)))
 }

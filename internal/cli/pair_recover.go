@@ -59,7 +59,7 @@ func (p *placeFlags) waits(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&p.limit, "timeout", copyWithin, "give up waiting for the copy after this\n`time`; it goes on without")
 }
 
-func pairRecoverCmd(a *app) *cobra.Command {
+func pairRecoverCmd(a *App) *cobra.Command {
 	r := pairRecovery{dir: install.ConfDir}
 	var yes bool
 	cmd := &cobra.Command{
@@ -74,7 +74,7 @@ node is well. A recovery that was interrupted goes on when it is run again.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.confirm = func(ctx context.Context, peer string) error {
-				return a.confirming(yes)(ctx, fmt.Sprintf("Please confirm to recovery %s: what its database has is "+
+				return a.Confirming(yes)(ctx, fmt.Sprintf("Please confirm to recovery %s: what its database has is "+
 					"moved aside, or on a DRBD device replaced", peer))
 			}
 			return recoverPair(a, cmd, &r, args[0])
@@ -90,7 +90,7 @@ node is well. A recovery that was interrupted goes on when it is run again.`,
 	return cmd
 }
 
-func recoverPair(a *app, cmd *cobra.Command, r *pairRecovery, addr string) (err error) {
+func recoverPair(a *App, cmd *cobra.Command, r *pairRecovery, addr string) (err error) {
 	at := func(file string) string { return filepath.Join(r.dir, filepath.Base(file)) }
 	n, err := config.LoadNode(at(install.SettingsFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -158,7 +158,7 @@ func recoverPair(a *app, cmd *cobra.Command, r *pairRecovery, addr string) (err 
 	if err := placePair(a, cmd, n.Host, &r.pairInput, r.placeFlags, so, note); err != nil {
 		return err
 	}
-	c, err := a.dial(cmd)
+	c, err := a.Dial(cmd)
 	if err != nil {
 		return err
 	}
@@ -172,17 +172,17 @@ func recoverPair(a *app, cmd *cobra.Command, r *pairRecovery, addr string) (err 
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(output.Text(a.env.Stderr, copiedText(p)),
-		output.Text(a.env.Stdout, viewPair(p).text(output.PainterFor(a.env.Stdout))+restored)); err != nil {
+	if err := errors.Join(output.Text(a.Env.Stderr, copiedText(p)),
+		output.Text(a.Env.Stdout, viewPair(p).text(output.PainterFor(a.Env.Stdout))+restored)); err != nil {
 		return err
 	}
-	return output.Text(a.env.Stdout,
+	return output.Text(a.Env.Stdout,
 		"a product that is licensed by its hardware has to be registered again on the node that was recovered\n")
 }
 
 // notPlaced says that the agent that answers is one of a pair, and was not placed by an installation; nil: it is not so.
-func notPlaced(a *app, cmd *cobra.Command) error {
-	c, err := a.dial(cmd)
+func notPlaced(a *App, cmd *cobra.Command) error {
+	c, err := a.Dial(cmd)
 	if err != nil {
 		return nil // what is missing is told
 	}
@@ -191,7 +191,7 @@ func notPlaced(a *app, cmd *cobra.Command) error {
 		return nil
 	}
 	return fail.Errorf(fail.Invalid, "pair recover installs Holdfast anew on the other node, and on this one it was "+
-		"not installed: the settings of its agent are in %s", output.Clean(a.settings(cmd.Context(), c))).
+		"not installed: the settings of its agent are in %s", output.Clean(a.Settings(cmd.Context(), c))).
 		With("in the laboratory, empty the data directory of a node that is off, and switch it on: it gets a copy of all data")
 }
 
@@ -257,8 +257,8 @@ func served(ctx context.Context, c *api.Client) (p cluster.PairStatus, err error
 }
 
 // mayRecover refuses where the other node is well, or this one does not serve.
-func mayRecover(a *app, cmd *cobra.Command, self, peer string) error {
-	c, err := a.dial(cmd)
+func mayRecover(a *App, cmd *cobra.Command, self, peer string) error {
+	c, err := a.Dial(cmd)
 	if err != nil {
 		return err
 	}
@@ -285,7 +285,7 @@ func mayRecover(a *app, cmd *cobra.Command, self, peer string) error {
 }
 
 // placePair gives the other node the passwords, and installs on all hosts what is missing.
-func placePair(a *app, cmd *cobra.Command, here string, in *pairInput, f placeFlags, so survey.Options,
+func placePair(a *App, cmd *cobra.Command, here string, in *pairInput, f placeFlags, so survey.Options,
 	note *setupNote) error {
 	ctx := cmd.Context()
 	if err := shareSecrets(ctx, a, so, note); err != nil {
@@ -307,36 +307,36 @@ func placePair(a *app, cmd *cobra.Command, here string, in *pairInput, f placeFl
 	}
 	res, err := install.Install(ctx, o, false)
 	if err != nil || !res.OK {
-		return installed(cmd, res, err, output.Text(a.env.Stdout, installText(res, true, output.PainterFor(a.env.Stdout))))
+		return installed(cmd, res, err, output.Text(a.Env.Stdout, installText(res, true, output.PainterFor(a.Env.Stdout))))
 	}
 	return nil
 }
 
 // confirmScript asks as the source tool's script does, which takes its answer from anywhere.
-func confirmScript(ctx context.Context, a *app, peer string) error {
-	if err := output.Text(a.env.Stdout, fmt.Sprintf(recoveryAsks, output.Clean(peer))); err != nil {
+func confirmScript(ctx context.Context, a *App, peer string) error {
+	if err := output.Text(a.Env.Stdout, fmt.Sprintf(recoveryAsks, output.Clean(peer))); err != nil {
 		return err
 	}
-	answer, err := a.typed(ctx, "")
+	answer, err := a.Ask(ctx, "")
 	if err != nil {
 		return err
 	}
 	if answer != "yes" {
-		return notConfirmed("type yes")
+		return NotConfirmed("type yes")
 	}
-	return output.Text(a.env.Stdout, recoveryChecks)
+	return output.Text(a.Env.Stdout, recoveryChecks)
 }
 
 // pairRecoveryScript is the source tool's ms_recovery.sh: PEER, root's password there, and root's
 // password at the quorum host. dir is what is installed on this node. Passwords that are not given
 // are asked for on a terminal, which does not show them. keys of hosts are taken without asking.
-func pairRecoveryScript(a *app, cmd *cobra.Command, dir string, keys, args []string) (err error) {
+func pairRecoveryScript(a *App, cmd *cobra.Command, dir string, keys, args []string) (err error) {
 	r := &pairRecovery{placeFlags: placeFlags{limit: copyWithin}, dir: dir,
 		confirm: func(ctx context.Context, peer string) error { return confirmScript(ctx, a, peer) }}
 	r.ssh.opt.Port, r.ssh.parallel, r.ssh.trusted = 22, 20, keys
 	if len(args) == 1 {
-		if in, ok := a.env.Stdin.(*os.File); !ok || !output.IsTerminal(in) {
-			return usage(cmd, errors.New("want PEER PASSWORD [ARBITER-PASSWORD]; only on a terminal passwords are asked for"))
+		if in, ok := a.Env.Stdin.(*os.File); !ok || !output.IsTerminal(in) {
+			return Usage(cmd, errors.New("want PEER PASSWORD [ARBITER-PASSWORD]; only on a terminal passwords are asked for"))
 		}
 		r.ssh.ask = true
 	}

@@ -38,9 +38,9 @@ func recoverable(t *testing.T) (a *agent, dir string) {
 // script runs the source tool's script, with what is typed on a terminal.
 func script(t *testing.T, of *agent, dir string, args []string, says ...string) (text, shown string, err error) {
 	t.Helper()
-	return dialogue(t, func(a *app) error {
-		a.env.Stdout = a.env.Stderr // as a terminal shows both
-		a.socket = of.socket
+	return dialogue(t, func(a *App) error {
+		a.Env.Stdout = a.Env.Stderr // as a terminal shows both
+		a.Socket = of.socket
 		cmd := &cobra.Command{}
 		cmd.SetContext(t.Context())
 		return pairRecoveryScript(a, cmd, dir, nil, args)
@@ -96,7 +96,7 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 	of, dir := recoverable(t)
 	run := func(typed string, args ...string) (string, error) {
 		var said strings.Builder
-		a := &app{env: Env{Stdout: &said, Stderr: io.Discard, Stdin: strings.NewReader(typed)}, socket: of.socket}
+		a := &App{Env: Env{Stdout: &said, Stderr: io.Discard, Stdin: strings.NewReader(typed)}, Socket: of.socket}
 		cmd := &cobra.Command{Use: againName}
 		cmd.SetContext(t.Context())
 		err := pairRecoveryScript(a, cmd, dir, nil, args)

@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func pairResolveCmd(a *app) *cobra.Command {
+func pairResolveCmd(a *App) *cobra.Command {
 	var keep string
 	var yes bool
 	var timeout time.Duration
@@ -37,7 +37,7 @@ Your name goes into the event log.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if keep == "" {
-				return usage(cmd, fmt.Errorf("--keep: want the name of the node whose copy is kept"))
+				return Usage(cmd, fmt.Errorf("--keep: want the name of the node whose copy is kept"))
 			}
 			return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 				p, err := resolvePair(ctx, a, c, keep, yes)
@@ -54,7 +54,7 @@ Your name goes into the event log.`,
 
 // resolvePair asks, chooses, and waits until the services run with that copy, unless they were
 // asked to be stopped.
-func resolvePair(ctx context.Context, a *app, c *api.Client, keep string, yes bool) (p cluster.PairStatus, err error) {
+func resolvePair(ctx context.Context, a *App, c *api.Client, keep string, yes bool) (p cluster.PairStatus, err error) {
 	p, err = c.Pair(ctx)
 	var e *fail.Error
 	switch {
@@ -63,10 +63,10 @@ func resolvePair(ctx context.Context, a *app, c *api.Client, keep string, yes bo
 			return p, err
 		}
 		// A node of a pair without a third voter may wait for a person.
-		if err := output.Text(a.env.Stderr, output.Clean(e.Message)+"\n"); err != nil {
+		if err := output.Text(a.Env.Stderr, output.Clean(e.Message)+"\n"); err != nil {
 			return p, err
 		}
-		if err := a.sure(ctx, yes, "keep the data of "+
+		if err := a.Sure(ctx, yes, "keep the data of "+
 			keep+", and give up what the other node has written alone, which has to be off",
 			"to do it without being asked, give --yes"); err != nil {
 			return p, err
@@ -78,7 +78,7 @@ func resolvePair(ctx context.Context, a *app, c *api.Client, keep string, yes bo
 	if !slices.ContainsFunc(p.Nodes, func(n cluster.PairNode) bool { return string(n.Host) == keep }) {
 		return p, fail.Errorf(fail.Invalid, "--keep: value %q: want one of %s", keep, pairNames(p))
 	}
-	if err := a.sure(ctx, yes, "keep the data of "+keep+", and give up what only the other node has"+latest(p, keep),
+	if err := a.Sure(ctx, yes, "keep the data of "+keep+", and give up what only the other node has"+latest(p, keep),
 		"to do it without being asked, give --yes"); err != nil {
 		return p, err
 	}
@@ -86,7 +86,7 @@ func resolvePair(ctx context.Context, a *app, c *api.Client, keep string, yes bo
 }
 
 // resolved chooses, and waits until the services run.
-func resolved(ctx context.Context, a *app, c *api.Client, keep string) (p cluster.PairStatus, err error) {
+func resolved(ctx context.Context, a *App, c *api.Client, keep string) (p cluster.PairStatus, err error) {
 	if err := c.ResolvePair(ctx, keep); err != nil {
 		return p, err
 	}

@@ -63,7 +63,7 @@ type pairSetup struct {
 	stages stages
 }
 
-func pairSetupCmd(a *app) *cobra.Command {
+func pairSetupCmd(a *App) *cobra.Command {
 	var s pairSetup
 	cmd := &cobra.Command{
 		Use:   "setup --vip ADDRESS/LENGTH --peer IP --arbiter WHO",
@@ -99,7 +99,7 @@ A set-up that was interrupted goes on when it is run again with the same values.
 	return cmd
 }
 
-func setupPair(a *app, cmd *cobra.Command, s *pairSetup) (err error) {
+func setupPair(a *App, cmd *cobra.Command, s *pairSetup) (err error) {
 	if s.yes != "" && s.yes != confirmWord {
 		return fail.Errorf(fail.Invalid, "--yes: value %q: want the word %s", output.Clean(s.yes), confirmWord)
 	}
@@ -131,7 +131,7 @@ func setupPair(a *app, cmd *cobra.Command, s *pairSetup) (err error) {
 	if note == nil {
 		note, err = planPair(a, cmd, s, o, g, v)
 	} else if err = note.same(v); err == nil {
-		err = output.Text(a.env.Stderr,
+		err = output.Text(a.Env.Stderr,
 			fmt.Sprintf("goes on with the set-up of %s\n", note.Begun.Local().Format(time.DateTime)))
 	}
 	if err != nil {
@@ -157,7 +157,7 @@ func oneArbiter(all ...precheck.Arbiter) error {
 }
 
 // planPair checks, asks, and notes what will be done.
-func planPair(a *app, cmd *cobra.Command, s *pairSetup, o survey.Options, g groupFile,
+func planPair(a *App, cmd *cobra.Command, s *pairSetup, o survey.Options, g groupFile,
 	v setupValues) (*setupNote, error) {
 	if err := s.stages.next("checks"); err != nil {
 		return nil, err
@@ -167,7 +167,7 @@ func planPair(a *app, cmd *cobra.Command, s *pairSetup, o survey.Options, g grou
 		return nil, err
 	}
 	found := precheck.Judge(in)
-	if err := output.Text(a.env.Stdout, pairCheckText(found, output.PainterFor(a.env.Stdout))); err != nil {
+	if err := output.Text(a.Env.Stdout, pairCheckText(found, output.PainterFor(a.Env.Stdout))); err != nil {
 		return nil, err
 	}
 	if precheck.Worst(found) == precheck.Fail {
@@ -206,7 +206,7 @@ func (s *pairInput) readGroup() (g groupFile, err error) {
 	if len(s.services) > 0 {
 		return g, fail.Errorf(fail.Invalid, "--service: value %q: want none with --group", output.Clean(s.services[0]))
 	}
-	text, err := readSmall(s.group)
+	text, err := ReadSmall(s.group)
 	if err != nil {
 		return g, fail.Errorf(fail.Invalid, "read the group: %w", err)
 	}
@@ -285,7 +285,7 @@ func (s *pairInput) onDevice(p *config.Pair) error {
 }
 
 // confirmPair says what will be done, and asks for the word.
-func confirmPair(ctx context.Context, a *app, s *pairSetup, cl config.Cluster) error {
+func confirmPair(ctx context.Context, a *App, s *pairSetup, cl config.Cluster) error {
 	p := cl.Pair.Full()
 	text := fmt.Sprintf("The pair begins with the data of this node, %s: %s\n", output.Clean(p.Nodes[0]),
 		output.Clean(p.Database.Datadir)) +
@@ -300,35 +300,35 @@ func confirmPair(ctx context.Context, a *app, s *pairSetup, cl config.Cluster) e
 		text += "Best effort: by pings alone a node can not tell a dead peer from a cut cable between two nodes that live.\n" +
 			"Then both may serve. When they meet, one keeps its data; what the other one has written meanwhile is saved there, and given up.\n"
 	}
-	if err := output.Text(a.env.Stderr, text); err != nil {
+	if err := output.Text(a.Env.Stderr, text); err != nil {
 		return err
 	}
 	if s.yes == confirmWord {
 		return nil
 	}
-	in, ok := a.env.Stdin.(*os.File)
+	in, ok := a.Env.Stdin.(*os.File)
 	if !ok || !output.IsTerminal(in) {
 		return fail.Errorf(fail.Refused, "nobody can be asked without a terminal; nothing was changed").With("give --yes " + confirmWord)
 	}
-	typed, err := a.typed(ctx, "Type "+confirmWord+" to go on: ")
+	typed, err := a.Ask(ctx, "Type "+confirmWord+" to go on: ")
 	if err != nil {
 		return err
 	}
 	if typed != confirmWord {
-		return notConfirmed("type " + confirmWord + ", or give --yes " + confirmWord)
+		return NotConfirmed("type " + confirmWord + ", or give --yes " + confirmWord)
 	}
 	return nil
 }
 
 // carryOut does what was noted. Each part can be done again.
-func carryOut(a *app, cmd *cobra.Command, s *pairSetup, so survey.Options, note *setupNote) error {
+func carryOut(a *App, cmd *cobra.Command, s *pairSetup, so survey.Options, note *setupNote) error {
 	if err := s.stages.next("installation"); err != nil {
 		return err
 	}
 	if err := placePair(a, cmd, string(note.Config.Nodes()[0].Host), &s.pairInput, s.placeFlags, so, note); err != nil {
 		return err
 	}
-	c, err := a.dial(cmd)
+	c, err := a.Dial(cmd)
 	if err != nil {
 		return err
 	}
@@ -353,14 +353,14 @@ func carryOut(a *app, cmd *cobra.Command, s *pairSetup, so survey.Options, note 
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(output.Text(a.env.Stderr, copiedText(p)), os.Remove(install.SetupFile)); err != nil {
+	if err := errors.Join(output.Text(a.Env.Stderr, copiedText(p)), os.Remove(install.SetupFile)); err != nil {
 		return err
 	}
-	return output.Text(a.env.Stdout, viewPair(p).text(output.PainterFor(a.env.Stdout)))
+	return output.Text(a.Env.Stdout, viewPair(p).text(output.PainterFor(a.Env.Stdout)))
 }
 
 // beginPair begins with this node's data, unless that was done. The agent may need a while.
-func beginPair(ctx context.Context, a *app, c *api.Client) error {
+func beginPair(ctx context.Context, a *App, c *api.Client) error {
 	_, err := untilPair(ctx, a, c, "setup", func(p cluster.PairStatus) string {
 		if p.Set {
 			return ""
@@ -389,7 +389,7 @@ func secretsOf(p config.Pair) map[string]string {
 }
 
 // shareSecrets makes the secrets that are missing, and gives them to the other node.
-func shareSecrets(ctx context.Context, a *app, so survey.Options, note *setupNote) error {
+func shareSecrets(ctx context.Context, a *App, so survey.Options, note *setupNote) error {
 	var shared []install.File
 	all := secretsOf(*note.Config.Pair)
 	for _, path := range slices.Sorted(maps.Keys(all)) {

@@ -30,7 +30,7 @@ func viewPair(p cluster.PairStatus) pairView {
 	return pairView{h, why, p}
 }
 
-func pairStatusCmd(a *app) *cobra.Command {
+func pairStatusCmd(a *App) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -40,7 +40,7 @@ over; 1: they run, and their loss would not be answered; 4: they do not run, or
 nobody could be asked.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
@@ -54,9 +54,9 @@ nobody could be asked.`,
 			}
 			v := viewPair(p)
 			if js {
-				err = output.JSON(a.env.Stdout, v, false)
+				err = output.JSON(a.Env.Stdout, v, false)
 			} else {
-				err = output.Text(a.env.Stdout, v.text(output.PainterFor(a.env.Stdout)))
+				err = output.Text(a.Env.Stdout, v.text(output.PainterFor(a.Env.Stdout)))
 			}
 			if err != nil {
 				return err
@@ -80,7 +80,7 @@ func (v pairView) exit() error {
 }
 
 // watchPair shows the pair at each change, until the user ends it.
-func watchPair(ctx context.Context, a *app, c *api.Client, js bool) error {
+func watchPair(ctx context.Context, a *App, c *api.Client, js bool) error {
 	last := ""
 	for p, err := range c.WatchPair(ctx) {
 		if ctx.Err() != nil {
@@ -90,15 +90,15 @@ func watchPair(ctx context.Context, a *app, c *api.Client, js bool) error {
 			return err
 		}
 		v := viewPair(p)
-		text := v.text(output.PainterFor(a.env.Stdout))
+		text := v.text(output.PainterFor(a.Env.Stdout))
 		if text == last {
 			continue
 		}
 		last = text
 		if js {
-			err = output.JSON(a.env.Stdout, v, true)
+			err = output.JSON(a.Env.Stdout, v, true)
 		} else {
-			err = output.Text(a.env.Stdout, text)
+			err = output.Text(a.Env.Stdout, text)
 		}
 		if err != nil {
 			return err

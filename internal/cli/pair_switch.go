@@ -21,16 +21,16 @@ import (
 const timesWithin = 5 * time.Second
 
 // onPair runs f with an agent and a deadline.
-func onPair(a *app, cmd *cobra.Command, timeout time.Duration,
+func onPair(a *App, cmd *cobra.Command, timeout time.Duration,
 	f func(ctx context.Context, c *api.Client, js bool) error) error {
-	js, err := a.asJSON(cmd)
+	js, err := a.AsJSON(cmd)
 	if err != nil {
 		return err
 	}
 	if timeout <= 0 {
-		return usage(cmd, fmt.Errorf("--timeout %s: want a time above 0", timeout))
+		return Usage(cmd, fmt.Errorf("--timeout %s: want a time above 0", timeout))
 	}
-	c, err := a.dial(cmd)
+	c, err := a.Dial(cmd)
 	if err != nil {
 		return err
 	}
@@ -42,11 +42,11 @@ func onPair(a *app, cmd *cobra.Command, timeout time.Duration,
 
 // untilPair waits until ready says "", and tells on stderr what it waits for, and how far a copy
 // is. An agent that does not answer is asked again. name is what was asked for; "": nothing yet.
-func untilPair(ctx context.Context, a *app, c *api.Client, name string,
+func untilPair(ctx context.Context, a *App, c *api.Client, name string,
 	ready func(cluster.PairStatus) string) (st cluster.PairStatus, err error) {
 	said := ""
-	t := newTicker(a.env.Stderr)
-	defer func() { err = errors.Join(err, t.end()) }()
+	t := NewTicker(a.Env.Stderr)
+	defer func() { err = errors.Join(err, t.End()) }()
 	for p, err := range c.WatchPair(ctx) {
 		why := ""
 		var e *fail.Error
@@ -63,11 +63,11 @@ func untilPair(ctx context.Context, a *app, c *api.Client, name string,
 		}
 		if why != "" && why != said {
 			said = why
-			t.say("waiting: " + output.Clean(why))
+			t.Say("waiting: " + output.Clean(why))
 		}
 		for _, n := range p.Nodes {
 			if text := copyText(n); text != "" {
-				t.show(text)
+				t.Show(text)
 			}
 		}
 		st = p
@@ -76,7 +76,7 @@ func untilPair(ctx context.Context, a *app, c *api.Client, name string,
 		return st, fail.Errorf(fail.Failed, "the pair is not ready for a switch: %s", output.Clean(said)).
 			With("nothing was changed")
 	}
-	return st, unfinished("pair "+name, ctx.Err(), said).With("the request stands; follow it with: holdfast pair status --watch")
+	return st, Unfinished("pair "+name, ctx.Err(), said).With("the request stands; follow it with: holdfast pair status --watch")
 }
 
 // whyNotHealthy is "" for a pair that is healthy.
@@ -86,10 +86,10 @@ func whyNotHealthy(p cluster.PairStatus) string {
 }
 
 func pairTimeout(cmd *cobra.Command, d *time.Duration) {
-	cmd.Flags().DurationVar(d, "timeout", defaultWait, "give up waiting after this `time`")
+	cmd.Flags().DurationVar(d, "timeout", DefaultWait, "give up waiting after this `time`")
 }
 
-func pairSwitchCmd(a *app) *cobra.Command {
+func pairSwitchCmd(a *App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "switch [NODE]",
@@ -105,9 +105,9 @@ one. Interrupting the command does not end a switch that has begun.`,
 					return err
 				}
 				if js {
-					return output.JSON(a.env.Stdout, s, false)
+					return output.JSON(a.Env.Stdout, s, false)
 				}
-				return output.Text(a.env.Stdout, s.text())
+				return output.Text(a.Env.Stdout, s.text())
 			})
 		},
 	}
@@ -143,7 +143,7 @@ func (s switchover) text() string {
 }
 
 // switchPair lets a node serve; "": the one that does not.
-func switchPair(ctx context.Context, a *app, c *api.Client, to string) (switchover, error) {
+func switchPair(ctx context.Context, a *App, c *api.Client, to string) (switchover, error) {
 	var s switchover
 	p, err := c.Pair(ctx)
 	switch {
@@ -184,7 +184,7 @@ func switchPair(ctx context.Context, a *app, c *api.Client, to string) (switchov
 		return s, fail.Errorf(fail.Refused, "%s serves already", output.Clean(s.To))
 	}
 	if lost := lostBySwitch(now); lost != "" {
-		if err := output.Text(a.env.Stderr,
+		if err := output.Text(a.Env.Stderr,
 			fmt.Sprintf("warning: tables that may lose rows by this switch: %s\n", lost)); err != nil {
 			return s, err
 		}
@@ -358,7 +358,7 @@ func (s *switchover) measured(p cluster.PairStatus) string {
 	return ""
 }
 
-func pairDrillCmd(a *app) *cobra.Command {
+func pairDrillCmd(a *App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "drill",
@@ -374,13 +374,13 @@ func pairDrillCmd(a *app) *cobra.Command {
 					}
 					all = append(all, s)
 					if !js {
-						if err := output.Text(a.env.Stdout, s.text()); err != nil {
+						if err := output.Text(a.Env.Stdout, s.text()); err != nil {
 							return err
 						}
 					}
 				}
 				if js {
-					return output.JSON(a.env.Stdout, all, false)
+					return output.JSON(a.Env.Stdout, all, false)
 				}
 				return nil
 			})
@@ -390,7 +390,7 @@ func pairDrillCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-func pairStartCmd(a *app) *cobra.Command {
+func pairStartCmd(a *App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "start",
@@ -402,7 +402,7 @@ func pairStartCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-func startPair(a *app, cmd *cobra.Command, timeout time.Duration) error {
+func startPair(a *App, cmd *cobra.Command, timeout time.Duration) error {
 	return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 		if err := c.Start(ctx, ""); err != nil {
 			return err
@@ -418,7 +418,7 @@ func startPair(a *app, cmd *cobra.Command, timeout time.Duration) error {
 	})
 }
 
-func pairStopCmd(a *app) *cobra.Command {
+func pairStopCmd(a *App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "stop",
@@ -433,7 +433,7 @@ called again.`,
 	return cmd
 }
 
-func stopPair(a *app, cmd *cobra.Command, timeout time.Duration) error {
+func stopPair(a *App, cmd *cobra.Command, timeout time.Duration) error {
 	return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 		if err := c.Stop(ctx, false, ""); err != nil {
 			return err
@@ -453,12 +453,12 @@ func stopPair(a *app, cmd *cobra.Command, timeout time.Duration) error {
 	})
 }
 
-func showPair(a *app, p cluster.PairStatus, js bool, err error) error {
+func showPair(a *App, p cluster.PairStatus, js bool, err error) error {
 	switch {
 	case err != nil:
 		return err
 	case js:
-		return output.JSON(a.env.Stdout, viewPair(p), false)
+		return output.JSON(a.Env.Stdout, viewPair(p), false)
 	}
-	return output.Text(a.env.Stdout, viewPair(p).text(output.PainterFor(a.env.Stdout)))
+	return output.Text(a.Env.Stdout, viewPair(p).text(output.PainterFor(a.Env.Stdout)))
 }

@@ -13,7 +13,7 @@ import (
 // defaultPassword is what the source tool resets the password to.
 const defaultPassword = "password"
 
-func resetPasswordCmd(a *app) *cobra.Command {
+func resetPasswordCmd(a *App) *cobra.Command {
 	var file string
 	var ask bool
 	cmd := &cobra.Command{
@@ -27,13 +27,13 @@ Refused unless AllowResetRootPassword of the configuration is true. The password
 is in no log, and not in the store.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
 			if ask && file != "" {
-				return usage(cmd, errors.New("--ask and --password-file exclude each other"))
+				return Usage(cmd, errors.New("--ask and --password-file exclude each other"))
 			}
 			password := defaultPassword
 			if ask || file != "" {
@@ -46,16 +46,16 @@ is in no log, and not in the store.`,
 				return err
 			}
 			if password == defaultPassword {
-				err = output.Text(a.env.Stderr, "warning: everybody knows this password (\""+
+				err = output.Text(a.Env.Stderr, "warning: everybody knows this password (\""+
 					defaultPassword+"\"): change it now, with passwd in the\nmanagement VM\n")
 			}
 			if err != nil {
 				return err
 			}
 			if js {
-				return output.JSON(a.env.Stdout, r, false)
+				return output.JSON(a.Env.Stdout, r, false)
 			}
-			return output.Text(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s %s\nPassword set successfully "+
+			return output.Text(a.Env.Stdout, fmt.Sprintf("Reset MNVM root password on %s %s\nPassword set successfully "+
 				"for root in %s\n", output.Clean(r.Host), output.Clean(r.Addr), output.Clean(r.UUID)))
 		},
 	}
@@ -65,12 +65,12 @@ is in no log, and not in the store.`,
 }
 
 // newPassword reads the password of a file, or twice from the terminal.
-func newPassword(a *app, cmd *cobra.Command, file string) (string, error) {
-	first, err := a.password(cmd.Context(), file, "New password of root: ")
+func newPassword(a *App, cmd *cobra.Command, file string) (string, error) {
+	first, err := a.Password(cmd.Context(), file, "New password of root: ")
 	if err != nil || file != "" {
 		return first, err
 	}
-	again, err := a.password(cmd.Context(), "", "Once more: ")
+	again, err := a.Password(cmd.Context(), "", "Once more: ")
 	if err == nil && first != again {
 		err = fail.Errorf(fail.Invalid, "the passwords differ; nothing was changed")
 	}

@@ -22,8 +22,8 @@ var (
 	similar = regexp.MustCompile(`^(unknown command ".*" for ".*")\n\nDid you mean this\?\n((?:\t[^\n]*\n)+)`)
 )
 
-// plainly says in words of this program what a library says of flags and arguments.
-func plainly(c *cobra.Command, err error) error {
+// Plainly says in words of this program what a library says of flags and arguments.
+func Plainly(c *cobra.Command, err error) error {
 	text := err.Error()
 	path := c.CommandPath() + ": "
 	if !c.HasParent() {
@@ -42,7 +42,7 @@ func plainly(c *cobra.Command, err error) error {
 	}
 	if m := wrongNumber.FindStringSubmatch(text); m != nil {
 		_, want, _ := strings.Cut(c.Use, " ")
-		if strings.HasPrefix(want, zshaAddress) {
+		if strings.HasPrefix(want, ZshaAddress) {
 			want = "the IP address or the name of a host"
 		}
 		if m[1] == "0" {
@@ -114,4 +114,4 @@ func arguments(n string) string {
 }
 
 // zshaAddress stands for an address in the source tool's texts.
-const zshaAddress = "xxx.xxx.xxx.xxx"
+const ZshaAddress = "xxx.xxx.xxx.xxx"

@@ -44,7 +44,7 @@ func TestNothingOfALibraryIsShown(t *testing.T) {
 			&cobra.Command{Use: "some FILE...", Args: cobra.MinimumNArgs(1), RunE: run},
 			&cobra.Command{Use: "upto [HOST]", Args: cobra.MaximumNArgs(1), RunE: run},
 			&cobra.Command{Use: "two FROM TO [VIA]", Args: cobra.RangeArgs(2, 3), RunE: run})
-		markUsage(root)
+		MarkUsage(root)
 		root.SetArgs(args)
 		if args[len(args)-1] == "--int" { // the short name says the same
 			root.SetArgs([]string{"none", "-i"})

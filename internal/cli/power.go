@@ -28,7 +28,7 @@ type goal struct {
 	result  func(cluster.Status) string // a line for people
 }
 
-func startCmd(a *app) *cobra.Command {
+func startCmd(a *App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "start",
@@ -49,7 +49,7 @@ the management VM runs.`,
 	return cmd
 }
 
-func stopCmd(a *app) *cobra.Command {
+func stopCmd(a *App) *cobra.Command {
 	var timeout time.Duration
 	var handsOff bool
 	cmd := &cobra.Command{
@@ -85,7 +85,7 @@ that.`,
 }
 
 func timeoutFlag(cmd *cobra.Command, d *time.Duration) {
-	cmd.Flags().DurationVar(d, "timeout", defaultWait, "wait for this `time` at most; 0: not at all")
+	cmd.Flags().DurationVar(d, "timeout", DefaultWait, "wait for this `time` at most; 0: not at all")
 }
 
 // started: the guest runs, and the host that runs it watches it.
@@ -121,15 +121,15 @@ func armed(s cluster.Status) []cluster.HostID {
 }
 
 // pursue makes a request and waits until the cluster has got there.
-func pursue(a *app, cmd *cobra.Command, timeout time.Duration, g goal) error {
-	js, err := a.asJSON(cmd)
+func pursue(a *App, cmd *cobra.Command, timeout time.Duration, g goal) error {
+	js, err := a.AsJSON(cmd)
 	if err != nil {
 		return err
 	}
 	if timeout < 0 {
-		return usage(cmd, fmt.Errorf("--timeout %s: want a time from 0 on", timeout))
+		return Usage(cmd, fmt.Errorf("--timeout %s: want a time from 0 on", timeout))
 	}
-	c, err := a.dial(cmd)
+	c, err := a.Dial(cmd)
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func pursue(a *app, cmd *cobra.Command, timeout time.Duration, g goal) error {
 		if js {
 			return showNow(cmd.Context(), a, c)
 		}
-		return output.Text(a.env.Stdout, g.name+" is requested\n")
+		return output.Text(a.Env.Stdout, g.name+" is requested\n")
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
@@ -152,10 +152,10 @@ func pursue(a *app, cmd *cobra.Command, timeout time.Duration, g goal) error {
 	if js {
 		return showStatus(a, s)
 	}
-	return output.Text(a.env.Stdout, g.result(s)+"\n")
+	return output.Text(a.Env.Stdout, g.result(s)+"\n")
 }
 
-func showNow(ctx context.Context, a *app, c *api.Client) error {
+func showNow(ctx context.Context, a *App, c *api.Client) error {
 	s, err := c.Status(ctx)
 	if err != nil {
 		return err
@@ -168,7 +168,7 @@ var inText = regexp.MustCompile(`\b[0-9][0-9.]*(ms|s|m|h)[0-9.ms]*\b`)
 
 // wait follows the status until the goal is reached, and says on stderr what is
 // waited for. An agent that goes away is asked again: it may be restarting.
-func wait(ctx context.Context, a *app, c *api.Client, g goal) (cluster.Status, error) {
+func wait(ctx context.Context, a *App, c *api.Client, g goal) (cluster.Status, error) {
 	said := ""
 	for {
 		var broken error
@@ -183,13 +183,13 @@ func wait(ctx context.Context, a *app, c *api.Client, g goal) (cluster.Status, e
 			text := waitText(s)
 			news := inText.ReplaceAllString(text, "") != inText.ReplaceAllString(said, "")
 			if said = text; news {
-				if err := output.Text(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
+				if err := output.Text(a.Env.Stderr, "waiting: "+said+"\n"); err != nil {
 					return s, err
 				}
 			}
 		}
 		if err := ctx.Err(); err != nil {
-			return cluster.Status{}, unfinished(g.name, err, said)
+			return cluster.Status{}, Unfinished(g.name, err, said)
 		}
 		var e *fail.Error
 		if errors.As(broken, &e) && e.Kind != fail.Unavailable {
@@ -197,7 +197,7 @@ func wait(ctx context.Context, a *app, c *api.Client, g goal) (cluster.Status, e
 		}
 		if text := "for the agent to answer again"; text != said {
 			said = text
-			if err := output.Text(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
+			if err := output.Text(a.Env.Stderr, "waiting: "+said+"\n"); err != nil {
 				return cluster.Status{}, err
 			}
 		}

@@ -20,7 +20,7 @@ import (
 // defaultRate is how many packets a second each target gets.
 const defaultRate = 10.0
 
-func probeCmd(a *app) *cobra.Command {
+func probeCmd(a *App) *cobra.Command {
 	o := losses.Order{}
 	var file string
 	var arp bool
@@ -54,7 +54,7 @@ measured.`,
 			return arpInBounds(cmd, &o, arp)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err == nil {
 				o.Name, err = vantage(cmd, o.Name)
 			}
@@ -82,9 +82,9 @@ measured.`,
 func arpInBounds(cmd *cobra.Command, o *losses.Order, arp bool) error {
 	switch given := cmd.Flags().Changed("arp-rate"); {
 	case given && !arp:
-		return usage(cmd, errors.New("--arp-rate: want --arp with it"))
+		return Usage(cmd, errors.New("--arp-rate: want --arp with it"))
 	case given && !(o.ARPRate >= losses.MinRate && o.ARPRate <= losses.MaxARPRate):
-		return usage(cmd, fmt.Errorf("--arp-rate %v: want %v to %v questions a second", o.ARPRate, losses.MinRate, losses.MaxARPRate))
+		return Usage(cmd, fmt.Errorf("--arp-rate %v: want %v to %v questions a second", o.ARPRate, losses.MinRate, losses.MaxARPRate))
 	case arp && !given:
 		o.ARPRate = min(o.Rate, losses.DefaultARPRate)
 	}
@@ -95,7 +95,7 @@ func arpInBounds(cmd *cobra.Command, o *losses.Order, arp bool) error {
 func vantage(cmd *cobra.Command, name string) (string, error) {
 	if cmd.Flags().Changed("name") {
 		if err := losses.CheckName(name); err != nil {
-			return "", usage(cmd, fmt.Errorf("--%w", err))
+			return "", Usage(cmd, fmt.Errorf("--%w", err))
 		}
 		return name, nil
 	}
@@ -113,20 +113,20 @@ func vantage(cmd *cobra.Command, name string) (string, error) {
 func inBounds(cmd *cobra.Command, o losses.Order, file string) error {
 	switch {
 	case file == "":
-		return usage(cmd, errors.New("no --targets given; want a file with an address a line, or - for standard input"))
+		return Usage(cmd, errors.New("no --targets given; want a file with an address a line, or - for standard input"))
 	case !(o.Rate >= losses.MinRate && o.Rate <= losses.MaxRate):
-		return usage(cmd, fmt.Errorf("--rate %v: want %v to %v packets a second", o.Rate, losses.MinRate, losses.MaxRate))
+		return Usage(cmd, fmt.Errorf("--rate %v: want %v to %v packets a second", o.Rate, losses.MinRate, losses.MaxRate))
 	case o.For == 0 && !cmd.Flags().Changed("for"):
-		return usage(cmd, fmt.Errorf("no --for TIME given; want %s to %s", losses.MinFor, losses.MaxFor))
+		return Usage(cmd, fmt.Errorf("no --for TIME given; want %s to %s", losses.MinFor, losses.MaxFor))
 	case o.For < losses.MinFor || o.For > losses.MaxFor:
-		return usage(cmd, fmt.Errorf("--for %s: want %s to %s", o.For, losses.MinFor, losses.MaxFor))
+		return Usage(cmd, fmt.Errorf("--for %s: want %s to %s", o.For, losses.MinFor, losses.MaxFor))
 	}
 	return nil
 }
 
 // targets reads the list.
-func targets(a *app, cmd *cobra.Command, file string) ([]losses.Address, error) {
-	in, name := source(cmd.Context(), a.env.Stdin), "standard input"
+func targets(a *App, cmd *cobra.Command, file string) ([]losses.Address, error) {
+	in, name := Source(cmd.Context(), a.Env.Stdin), "standard input"
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
@@ -142,10 +142,10 @@ func targets(a *app, cmd *cobra.Command, file string) ([]losses.Address, error) 
 	return list, nil
 }
 
-func probe(ctx context.Context, a *app, o losses.Order, js bool) error {
-	shows := newLossMap(a.env.Stderr)
-	r, err := a.env.Probe(ctx, o, func(p losses.Progress) { shows.show(p, o.For) })
-	said := shows.end()
+func probe(ctx context.Context, a *App, o losses.Order, js bool) error {
+	shows := newLossMap(a.Env.Stderr)
+	r, err := a.Env.Probe(ctx, o, func(p losses.Progress) { shows.show(p, o.For) })
+	said := shows.End()
 	if r != nil {
 		said = errors.Join(said, showLosses(a, r, js))
 	}
@@ -187,11 +187,11 @@ func millis(ms float64) string {
 	return fmt.Sprintf("%s.%d", output.Thousands(tenths/10), tenths%10)
 }
 
-func showLosses(a *app, r *losses.Result, js bool) error {
+func showLosses(a *App, r *losses.Result, js bool) error {
 	if js {
-		return output.JSON(a.env.Stdout, r, false)
+		return output.JSON(a.Env.Stdout, r, false)
 	}
-	return output.Text(a.env.Stdout, lossesText(r, output.PainterFor(a.env.Stdout)))
+	return output.Text(a.Env.Stdout, lossesText(r, output.PainterFor(a.Env.Stdout)))
 }
 
 // Shown of a result: targets with losses, and silent ones. JSON has all.

@@ -22,15 +22,15 @@ const (
 
 // lossMap shows a measurement while it goes on: a map of losses over the time on a terminal, else a line now and then.
 type lossMap struct {
-	*ticker
+	*Ticker
 	p    output.Painter
 	rows int
 	heat *losses.Heat // nil: none is shown
 }
 
 func newLossMap(w io.Writer) *lossMap {
-	m := &lossMap{ticker: newTicker(w), p: output.PainterFor(w)}
-	if m.term && os.Getenv("TERM") != "dumb" {
+	m := &lossMap{Ticker: NewTicker(w), p: output.PainterFor(w)}
+	if m.Terminal && os.Getenv("TERM") != "dumb" {
 		m.rows = min(mostRows, cmp.Or(m.p.Rows, usualRows)-besideMap)
 	}
 	return m
@@ -40,14 +40,14 @@ func newLossMap(w io.Writer) *lossMap {
 func (m *lossMap) show(p losses.Progress, of time.Duration) {
 	line := probeLine(p, of)
 	if m.rows <= 0 || len(p.Each) == 0 {
-		m.ticker.show(line)
+		m.Ticker.Show(line)
 		return
 	}
 	if m.heat == nil {
 		m.heat = losses.NewHeat(m.rows, m.p.Wide()-mapLabel-1)
 	}
 	m.heat.Add(p.Passed, p.Each)
-	m.picture(mapText(m.heat, m.p), line)
+	m.Picture(mapText(m.heat, m.p), line)
 }
 
 // mapText is a map of losses, a line for each row, and what its marks mean.

@@ -16,9 +16,9 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func probeReportCmd(a *app) *cobra.Command {
+func probeReportCmd(a *App) *cobra.Command {
 	cmd := &cobra.Command{
-		Annotations: map[string]string{moreForms: "html"},
+		Annotations: map[string]string{MoreForms: "html"},
 		Use:         "report FILE...",
 		Short:       "Show saved results again, also as a page for a browser",
 		Long: `Shows the result that "probe -o json" has written: as text, as JSON, or with
@@ -32,17 +32,17 @@ path was). Vantage points have names (probe --name), or else that of the file.
 The clocks of the machines must agree.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			form, err := a.format(cmd, "html")
+			form, err := a.Format(cmd, "html")
 			if err != nil {
 				return err
 			}
 			if n := len(args); n > losses.MaxPoints {
-				return usage(cmd, fmt.Errorf("%d files: want at most %d", n, losses.MaxPoints))
+				return Usage(cmd, fmt.Errorf("%d files: want at most %d", n, losses.MaxPoints))
 			}
 			var results []*losses.Result
 			for i, file := range args {
 				if slices.Contains(args[:i], file) {
-					return usage(cmd, fmt.Errorf("%s is given twice: want each file once", file))
+					return Usage(cmd, fmt.Errorf("%s is given twice: want each file once", file))
 				}
 				r, err := savedLosses(cmd.Context(), a, file)
 				if err != nil {
@@ -61,8 +61,8 @@ The clocks of the machines must agree.`,
 }
 
 // savedLosses reads a result.
-func savedLosses(ctx context.Context, a *app, file string) (*losses.Result, error) {
-	in, name := source(ctx, a.env.Stdin), "standard input"
+func savedLosses(ctx context.Context, a *App, file string) (*losses.Result, error) {
+	in, name := Source(ctx, a.Env.Stdin), "standard input"
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
@@ -79,23 +79,23 @@ func savedLosses(ctx context.Context, a *app, file string) (*losses.Result, erro
 }
 
 // showSaved shows a result in a form.
-func showSaved(a *app, form string, result any, html func(io.Writer) error, text func(output.Painter) string) error {
+func showSaved(a *App, form string, result any, html func(io.Writer) error, text func(output.Painter) string) error {
 	switch form {
 	case "json":
-		return output.JSON(a.env.Stdout, result, false)
+		return output.JSON(a.Env.Stdout, result, false)
 	case "html":
 		var b strings.Builder
 		if err := html(&b); err != nil {
 			return err
 		}
-		return output.File(a.env.Stdout, b.String())
+		return output.File(a.Env.Stdout, b.String())
 	}
-	return output.Text(a.env.Stdout, text(output.PainterFor(a.env.Stdout)))
+	return output.Text(a.Env.Stdout, text(output.PainterFor(a.Env.Stdout)))
 }
 
 // joinedReport shows one result of several. Results of programs without names are called as
 // their files.
-func joinedReport(a *app, form string, files []string, results []*losses.Result) error {
+func joinedReport(a *App, form string, files []string, results []*losses.Result) error {
 	for i, r := range results {
 		if r.Name == "" {
 			r.Name = strings.TrimSuffix(filepath.Base(files[i]), ".json")

@@ -41,7 +41,7 @@ const (
 // eventPages bounds what is read of the event log, which keeps 2,000 events.
 const eventPages = 50
 
-func reportCmd(a *app) *cobra.Command {
+func reportCmd(a *App) *cobra.Command {
 	var file, out, logs string
 	var days int
 	var within time.Duration
@@ -56,24 +56,24 @@ before you send it all the same. What can not be had, because the agent or
 libvirt does not answer, is named in the archive's index.txt, and is no error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
 			if days < 1 || days > maxDays {
-				return usage(cmd, fmt.Errorf("--days %d: want 1 to %d", days, maxDays))
+				return Usage(cmd, fmt.Errorf("--days %d: want 1 to %d", days, maxDays))
 			}
 			if within < time.Second || within > allWithin {
-				return usage(cmd, fmt.Errorf("--timeout %s: want 1s to %s", within, allWithin))
+				return Usage(cmd, fmt.Errorf("--timeout %s: want 1s to %s", within, allWithin))
 			}
-			c, err := a.dial(cmd)
+			c, err := a.Dial(cmd)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
 			named := file != ""
 			if !named {
-				file = a.settings(cmd.Context(), c)
+				file = a.Settings(cmd.Context(), c)
 			}
 			n, nodeErr := config.LoadNode(file)
 			var unread *fs.PathError
@@ -91,7 +91,7 @@ libvirt does not answer, is named in the archive's index.txt, and is no error.`,
 			if out == "" {
 				out = filepath.Join(reportDir(), name+".tar.gz")
 			}
-			r := reporter{app: a, c: c, node: n, nodeErr: nodeErr, file: file, logs: logs, since: now.AddDate(0, 0, -days), days: days}
+			r := reporter{App: a, c: c, node: n, nodeErr: nodeErr, file: file, logs: logs, since: now.AddDate(0, 0, -days), days: days}
 			return r.write(cmd.Context(), out, js, support.Options{Name: name, Now: now, Within: within, All: allWithin,
 				Most: partMost, Total: reportMost})
 		},
@@ -133,7 +133,7 @@ func fileWord(s string) string {
 
 // reporter gets the parts of an archive.
 type reporter struct {
-	*app
+	*App
 	c          *api.Client
 	node       config.Node
 	nodeErr    error // why there are no settings
@@ -155,7 +155,7 @@ func (r *reporter) write(ctx context.Context, out string, js bool, o support.Opt
 		return fail.Errorf(fail.Invalid, "--out %s: %s is no directory", out, filepath.Dir(out))
 	}
 	var entries []support.Entry
-	w := newWaits(r.env.Stderr)
+	w := newWaits(r.Env.Stderr)
 	defer w.end()
 	known := w.begin("the configuration")
 	o.Known, o.Notes = r.secrets(ctx)
@@ -259,7 +259,7 @@ func (r *reporter) tell(out string, js bool, entries []support.Entry) error {
 		}
 	}
 	if js {
-		return output.JSON(r.env.Stdout, res, false)
+		return output.JSON(r.Env.Stdout, res, false)
 	}
 	var b strings.Builder
 	for _, m := range res.Missing {
@@ -269,7 +269,7 @@ func (r *reporter) tell(out string, js bool, entries []support.Entry) error {
 	if b.Len() > 0 {
 		text += "not complete, as its index.txt says:\n" + b.String()
 	}
-	return output.Text(r.env.Stdout, text)
+	return output.Text(r.Env.Stdout, text)
 }
 
 // secrets are all that files of this host have, which its settings and its
@@ -288,7 +288,7 @@ func (r *reporter) secrets(ctx context.Context) ([]support.Secret, []string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, doctorAsks)
 	defer cancel()
-	cfg, err := clusterConfig(ctx, r.c)
+	cfg, err := ClusterConfig(ctx, r.c)
 	if err != nil && r.node.ConfigFile != "" {
 		cfg, _, err = config.Load(r.node.ConfigFile, config.Options{AllowUndersized: true})
 	}
@@ -329,9 +329,9 @@ func (r *reporter) cluster() []support.Part {
 		err := r.nodeErr
 		switch {
 		case r.alone():
-			d, err = diagnoseAlone(ctx, r.app)
+			d, err = diagnoseAlone(ctx, r.App)
 		case err == nil:
-			d, err = diagnose(ctx, r.app, r.c, r.node, r.file)
+			d, err = diagnose(ctx, r.App, r.c, r.node, r.file)
 		}
 		if err != nil {
 			return err
@@ -341,7 +341,7 @@ func (r *reporter) cluster() []support.Part {
 	version := []support.Part{
 		ask(r, "version.json", func(ctx context.Context, c *api.Client) (map[string]any, error) {
 			v, err := c.Version(ctx)
-			out := map[string]any{"command": r.env.Version}
+			out := map[string]any{"command": r.Env.Version}
 			if err == nil {
 				out["agent"] = v
 			} else {
@@ -404,7 +404,7 @@ func (r *reporter) cluster() []support.Part {
 const noSystemd = "not been booted with systemd"
 
 // path is where a file of this host is.
-func (r *reporter) path(name string) string { return filepath.Join(cmp.Or(r.env.Root, "/"), name) }
+func (r *reporter) path(name string) string { return filepath.Join(cmp.Or(r.Env.Root, "/"), name) }
 
 // host are the parts that this host has.
 func (r *reporter) host() []support.Part {

@@ -8,9 +8,9 @@ import (
 
 // New returns the command line. Its errors are for Main to print.
 func New(env Env) *cobra.Command {
-	a := &app{env: env, root: func() *cobra.Command { return New(Env{}) }}
+	a := &App{Env: env, Root: func() *cobra.Command { return New(Env{}) }}
 	root := &cobra.Command{
-		Use:   programName,
+		Use:   Program,
 		Short: "Keep a management VM running on exactly one host",
 		Long: `Holdfast keeps a management VM running on exactly one of an odd number of hosts.
 
@@ -18,12 +18,12 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 refused for safety, 4 agent or
 server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&a.socket, "socket", "", "agent's unix `path` (default $"+socketEnv+", else "+DefaultSocket+")")
-	f.StringVar(&a.server, "server", "", "agent's `URL`, https://IP:"+api.DefaultPort+", instead of a socket")
-	f.StringVar(&a.ca, "ca", "", "PEM `file` with the cluster's CA, for --server")
-	f.StringVar(&a.cert, "cert", "", "PEM `file` with the client certificate, for --server")
-	f.StringVar(&a.key, "key", "", "PEM `file` with the client's key, for --server")
-	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
+	f.StringVar(&a.Socket, "socket", "", "agent's unix `path` (default $"+SocketEnv+", else "+DefaultSocket+")")
+	f.StringVar(&a.Server, "server", "", "agent's `URL`, https://IP:"+api.DefaultPort+", instead of a socket")
+	f.StringVar(&a.CA, "ca", "", "PEM `file` with the cluster's CA, for --server")
+	f.StringVar(&a.Cert, "cert", "", "PEM `file` with the client certificate, for --server")
+	f.StringVar(&a.Key, "key", "", "PEM `file` with the client's key, for --server")
+	f.StringVarP(&a.Output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(statusCmd(a), startCmd(a), stopCmd(a), migrateCmd(a), eventsCmd(a), versionCmd(a),
 		configCmd(a), bundleCmd(a), hostCmd(a), jobsCmd(a),
 		storeCmd(a), confirmOffCmd(a), resetPasswordCmd(a))
@@ -37,7 +37,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 
 // checkOutput has all commands below one look at the output format as they look at their other flags, in PreRunE:
 // before they are run, and where a plan of them is made (fits). PreRunE asks and changes nothing.
-func checkOutput(a *app, cmd *cobra.Command) {
+func checkOutput(a *App, cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		checkOutput(a, c)
 	}
@@ -47,10 +47,10 @@ func checkOutput(a *app, cmd *cobra.Command) {
 	check := cmd.PreRunE
 	cmd.PreRunE = func(c *cobra.Command, args []string) error {
 		var err error
-		if more := c.Annotations[moreForms]; more != "" {
-			_, err = a.format(c, more)
+		if more := c.Annotations[MoreForms]; more != "" {
+			_, err = a.Format(c, more)
 		} else {
-			_, err = a.asJSON(c)
+			_, err = a.AsJSON(c)
 		}
 		if err == nil && check != nil {
 			err = check(c, args)

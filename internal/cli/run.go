@@ -68,7 +68,7 @@ func run(args []string, env Env, as called) int {
 	speech, err := lang.For(os.Getenv(lang.Env))
 	if err != nil {
 		e := fail.Errorf(fail.Invalid, "%w", err)
-		report(env.Stderr, root.Name(), err, e)
+		Report(env.Stderr, root.Name(), err, e)
 		return e.Kind.Exit()
 	}
 	if as.faults == nil && speech != nil && forPeople(root, args) {
@@ -80,7 +80,7 @@ func run(args []string, env Env, as called) int {
 	root.InitDefaultCompletionCmd(args...)
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" { // cobra's own
-			markUsage(c)
+			MarkUsage(c)
 		}
 	}
 	err = root.ExecuteContext(ctx)
@@ -95,7 +95,7 @@ func run(args []string, env Env, as called) int {
 	if !errors.As(err, &e) {
 		e = fail.Errorf(fail.Failed, "%w", err)
 		if _, _, ferr := root.Find(args); ferr != nil { // no such command
-			err = plainly(root, err)
+			err = Plainly(root, err)
 			e = fail.Errorf(fail.Invalid, "%w", err).With("see: " + root.Name() + " --help")
 		}
 	}
@@ -110,7 +110,7 @@ func run(args []string, env Env, as called) int {
 	if as.faults != nil {
 		faults = as.faults
 	}
-	report(faults(env.Stderr, speech), name, err, e)
+	Report(faults(env.Stderr, speech), name, err, e)
 	return e.Kind.Exit()
 }
 
@@ -126,7 +126,7 @@ func configured(root *cobra.Command) bool {
 		}
 	}
 	_, err := os.Stat(install.SettingsFile)
-	return os.Getenv(socketEnv) != "" || !errors.Is(err, fs.ErrNotExist)
+	return os.Getenv(SocketEnv) != "" || !errors.Is(err, fs.ErrNotExist)
 }
 
 // inTongue is where the error of a command goes that ends: people read it, also of a command whose output is English.
@@ -156,12 +156,12 @@ func forPeople(root *cobra.Command, args []string) bool {
 // wrong call is bad input.
 func Complete(root *cobra.Command, env Env) *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetHelpFunc(help)
-	root.SetUsageFunc(usageText)
-	root.SetHelpCommand(helpCmd())
+	root.SetHelpFunc(Help)
+	root.SetUsageFunc(UsageText)
+	root.SetHelpCommand(HelpCmd())
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetIn(env.Stdin)
-	markUsage(root)
+	MarkUsage(root)
 	return root
 }

@@ -17,8 +17,8 @@ import (
 // maxKeyFile is more than a key, a signature or a password has, in bytes.
 const maxKeyFile = 4 << 10
 
-// readSmall reads a file that has to be small.
-func readSmall(path string) ([]byte, error) {
+// ReadSmall reads a file that has to be small.
+func ReadSmall(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -31,32 +31,32 @@ func readSmall(path string) ([]byte, error) {
 	return text, err
 }
 
-// password reads the first line of a file, or asks on a terminal.
-func (a *app) password(ctx context.Context, file, prompt string) (string, error) {
+// Password reads the first line of a file, or asks on a terminal.
+func (a *App) Password(ctx context.Context, file, prompt string) (string, error) {
 	if file != "" {
-		text, err := readSmall(file)
+		text, err := ReadSmall(file)
 		if err != nil {
 			return "", fail.Errorf(fail.Invalid, "read the password: %w", err)
 		}
 		line, _, _ := strings.Cut(string(text), "\n")
 		return strings.TrimSuffix(line, "\r"), nil
 	}
-	in, ok := a.env.Stdin.(*os.File)
+	in, ok := a.Env.Stdin.(*os.File)
 	if !ok || !output.IsTerminal(in) {
 		return "", fail.Errorf(fail.Invalid, "read the password: stdin is not a terminal").With("give it in a file, by --password-file")
 	}
-	if err := output.Text(a.env.Stderr, prompt); err != nil {
+	if err := output.Text(a.Env.Stderr, prompt); err != nil {
 		return "", err
 	}
-	line, err := readHidden(ctx, in)
+	line, err := ReadHidden(ctx, in)
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
-	return line, output.Text(a.env.Stderr, "\n")
+	return line, output.Text(a.Env.Stderr, "\n")
 }
 
-// readHidden reads a line of a terminal that does not show it.
-func readHidden(ctx context.Context, in *os.File) (line string, err error) {
+// ReadHidden reads a line of a terminal that does not show it.
+func ReadHidden(ctx context.Context, in *os.File) (line string, err error) {
 	before, err := unix.IoctlGetTermios(int(in.Fd()), unix.TCGETS)
 	if err != nil {
 		return "", err
@@ -67,7 +67,7 @@ func readHidden(ctx context.Context, in *os.File) (line string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, unix.IoctlSetTermios(int(in.Fd()), unix.TCSETS, before)) }()
-	r := source(ctx, in)
+	r := Source(ctx, in)
 	var text []byte
 	for one := make([]byte, 1); len(text) < maxKeyFile; {
 		n, err := r.Read(one)

@@ -14,8 +14,8 @@ import (
 	"holdfast/internal/upgrade/check"
 )
 
-// jobState is the state, or the result of a job that has ended.
-func jobState(j job.View) output.Cell {
+// JobState is the state, or the result of a job that has ended.
+func JobState(j job.View) output.Cell {
 	switch {
 	case j.State != "ended":
 		return output.Cell{Text: output.Clean(j.State), Colour: output.Yellow}
@@ -25,7 +25,7 @@ func jobState(j job.View) output.Cell {
 	return output.Cell{Text: output.Clean(output.Or(j.Result, "ended")), Colour: output.Red}
 }
 
-func stepState(s job.StepView) output.Cell {
+func StepState(s job.StepView) output.Cell {
 	switch s.State {
 	case "done":
 		return output.Cell{Text: "done", Colour: output.Green}
@@ -37,8 +37,8 @@ func stepState(s job.StepView) output.Cell {
 	return output.Cell{Text: output.Clean(s.State)}
 }
 
-// stuckSteps are those that an operator has to decide about.
-func stuckSteps(j job.View) []job.StepView {
+// StuckSteps are those that an operator has to decide about.
+func StuckSteps(j job.View) []job.StepView {
 	var out []job.StepView
 	for _, s := range j.Steps {
 		if s.State == "failed" || s.State == "unknown" {
@@ -48,9 +48,9 @@ func stuckSteps(j job.View) []job.StepView {
 	return out
 }
 
-// needsHelp reports whether a run is paused because of a failure. A run that somebody
+// NeedsHelp reports whether a run is paused because of a failure. A run that somebody
 // has paused, that pauses after a wave, or that asks for a person's word, is followed on.
-func needsHelp(j job.View) bool {
+func NeedsHelp(j job.View) bool {
 	return j.State == "paused" && slices.ContainsFunc(j.WhyCodes, func(r reason.Reason) bool {
 		return !r.Is(reason.PausedBy) && !r.Is(reason.WaveDone) && !r.Is(reason.Confirm)
 	})
@@ -59,11 +59,11 @@ func needsHelp(j job.View) bool {
 // Lines of a log that are shown.
 const (
 	allOfTheLog = 1 << 20
-	fewLines    = 5
+	FewLines    = 5
 )
 
-// stuckText says why a step is stuck, with the last lines of its log.
-func stuckText(b *strings.Builder, p output.Painter, s job.StepView, lines int) {
+// StuckText says why a step is stuck, with the last lines of its log.
+func StuckText(b *strings.Builder, p output.Painter, s job.StepView, lines int) {
 	word := s.State
 	if word == "unknown" {
 		word = "unclear"
@@ -81,20 +81,20 @@ func stuckText(b *strings.Builder, p output.Painter, s job.StepView, lines int) 
 	}
 }
 
-// outcome is what a command that begins a run tells programs. Without a job, plan
+// Outcome is what a command that begins a run tells programs. Without a job, plan
 // and report say what stands in the way.
-type outcome struct {
+type Outcome struct {
 	Job    *job.View     `json:"job"`
 	Plan   *upgrade.Plan `json:"plan,omitempty"`
 	Report *check.Report `json:"report,omitempty"`
 }
 
-// beginning says how a run is begun.
-type beginning struct {
-	yes, wait bool
+// Beginning says how a run is begun.
+type Beginning struct {
+	Yes, Wait bool
 }
 
-func (b *beginning) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&b.yes, "yes", false, "begin without asking")
-	cmd.Flags().BoolVar(&b.wait, "wait", false, "wait until it has ended")
+func (b *Beginning) Flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&b.Yes, "yes", false, "begin without asking")
+	cmd.Flags().BoolVar(&b.Wait, "wait", false, "wait until it has ended")
 }

@@ -35,7 +35,7 @@ func TestDecisionsGoByCodes(t *testing.T) {
 		"active and failed": {state: "active", steps: failed},
 	} {
 		j := job.View{State: c.state, Why: c.why, WhyCodes: c.whys, Steps: c.steps, WaitCodes: c.waits}
-		if got := needsHelp(j); got != c.help {
+		if got := NeedsHelp(j); got != c.help {
 			t.Errorf("%s: needs help: %t", name, got)
 		}
 	}

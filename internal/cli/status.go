@@ -15,14 +15,14 @@ import (
 	"holdfast/internal/cluster/reason"
 )
 
-func statusCmd(a *app) *cobra.Command {
+func statusCmd(a *App) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show hosts, management VM, and what the cluster waits for",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
@@ -37,7 +37,7 @@ func statusCmd(a *app) *cobra.Command {
 			if js {
 				return showStatus(a, s)
 			}
-			return output.Text(a.env.Stdout, statusText(s, output.PainterFor(a.env.Stdout)))
+			return output.Text(a.Env.Stdout, statusText(s, output.PainterFor(a.Env.Stdout)))
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
@@ -45,8 +45,8 @@ func statusCmd(a *app) *cobra.Command {
 }
 
 // showStatus is for programs.
-func showStatus(a *app, s cluster.Status) error {
-	return output.JSON(a.env.Stdout, jsonStatus(s), false)
+func showStatus(a *App, s cluster.Status) error {
+	return output.JSON(a.Env.Stdout, jsonStatus(s), false)
 }
 
 // jsonStatus makes the form for programs: a list is never null, and sorted.
@@ -66,9 +66,9 @@ func sortedHosts(s cluster.Status) []cluster.HostStatus {
 
 // watchStatus shows the status until the user ends it, which is no error. On a
 // terminal it stays in place; elsewhere only changed text is written again.
-func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
-	terminal := output.IsTerminal(a.env.Stdout)
-	p := output.PainterFor(a.env.Stdout)
+func watchStatus(ctx context.Context, a *App, c *api.Client, js bool) error {
+	terminal := output.IsTerminal(a.Env.Stdout)
+	p := output.PainterFor(a.Env.Stdout)
 	last := ""
 	for s, err := range c.WatchStatus(ctx) {
 		if ctx.Err() != nil {
@@ -78,7 +78,7 @@ func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
 			return err
 		}
 		if js {
-			if err := output.JSON(a.env.Stdout, jsonStatus(s), true); err != nil {
+			if err := output.JSON(a.Env.Stdout, jsonStatus(s), true); err != nil {
 				return err
 			}
 			continue
@@ -94,7 +94,7 @@ func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
 		default:
 			last = text
 		}
-		if err := output.Text(a.env.Stdout, text); err != nil {
+		if err := output.Text(a.Env.Stdout, text); err != nil {
 			return err
 		}
 	}

@@ -19,7 +19,7 @@ import (
 
 // storeCmd holds the care of the store. Commands that work without a running
 // agent come with the environment.
-func storeCmd(a *app) *cobra.Command {
+func storeCmd(a *App) *cobra.Command {
 	status := &cobra.Command{
 		Use:   "status",
 		Short: "Show the members of the store, and the backups here",
@@ -34,11 +34,11 @@ path. The agents do the same on schedule and keep the newest ones.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return storeBackup(a, cmd) },
 	}
-	return group("store", "Show the cluster's store, and back it up", append([]*cobra.Command{status, backup}, a.env.Store...)...)
+	return Group("store", "Show the cluster's store, and back it up", append([]*cobra.Command{status, backup}, a.Env.Store...)...)
 }
 
-func storeStatus(a *app, cmd *cobra.Command) error {
-	s, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.StoreStatus, error) { return c.StoreStatus(ctx) })
+func storeStatus(a *App, cmd *cobra.Command) error {
+	s, js, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.StoreStatus, error) { return c.StoreStatus(ctx) })
 	if err != nil {
 		return err
 	}
@@ -49,9 +49,9 @@ func storeStatus(a *app, cmd *cobra.Command) error {
 		if s.Backups == nil {
 			s.Backups = []cluster.Backup{}
 		}
-		return output.JSON(a.env.Stdout, s, false)
+		return output.JSON(a.Env.Stdout, s, false)
 	}
-	return output.Text(a.env.Stdout, storeText(s, output.PainterFor(a.env.Stdout)))
+	return output.Text(a.Env.Stdout, storeText(s, output.PainterFor(a.Env.Stdout)))
 }
 
 // storeText writes the store's status for people.
@@ -115,19 +115,19 @@ func memberRow(m cluster.StoreMember) []output.Cell {
 		{Text: size}, {Text: used}, {Text: quota}, {Text: behind}}
 }
 
-func storeBackup(a *app, cmd *cobra.Command) error {
-	b, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.Backup, error) { return c.BackUpStore(ctx) })
+func storeBackup(a *App, cmd *cobra.Command) error {
+	b, js, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.Backup, error) { return c.BackUpStore(ctx) })
 	if err != nil {
 		return err
 	}
 	if js {
-		return output.JSON(a.env.Stdout, b, false)
+		return output.JSON(a.Env.Stdout, b, false)
 	}
-	return output.Text(a.env.Stdout,
+	return output.Text(a.Env.Stdout,
 		fmt.Sprintf("%s (%s, revision %d)\n", output.Clean(b.File), output.MiB(b.Size), b.Revision))
 }
 
-func confirmOffCmd(a *app) *cobra.Command {
+func confirmOffCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "confirm-off HOST",
 		Short: "Confirm that a silent host is off",
@@ -146,7 +146,7 @@ once more. Your name goes into the event log.`,
 	}
 }
 
-func confirmOff(a *app, cmd *cobra.Command, host string) error {
+func confirmOff(a *App, cmd *cobra.Command, host string) error {
 	said := fmt.Sprintf("your word that host %s is off is recorded; see whether the cluster takes over: holdfast status --watch", output.Clean(host))
 	return ordered(a, cmd, said, func(ctx context.Context, c *api.Client) error {
 		st, err := c.Status(ctx)
@@ -167,17 +167,17 @@ func confirmOff(a *app, cmd *cobra.Command, host string) error {
 }
 
 // typedAgain asks for a host's name once more.
-func typedAgain(ctx context.Context, a *app, host string, ofPair bool) error {
+func typedAgain(ctx context.Context, a *App, host string, ofPair bool) error {
 	question := fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ",
 		output.Clean(host))
 	if ofPair {
 		question = fmt.Sprintf("If host %s is not off, both nodes will serve at once, and writes are lost.\nType the "+
 			"host's name again: ", output.Clean(host))
 	}
-	if err := output.Text(a.env.Stderr, question); err != nil {
+	if err := output.Text(a.Env.Stderr, question); err != nil {
 		return err
 	}
-	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
+	typed, err := bufio.NewReader(Source(ctx, a.Env.Stdin)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the host's name: %w", err)
 	}

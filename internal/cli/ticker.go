@@ -15,12 +15,12 @@ import (
 // newsEvery is how often a line of progress is written where it can not be written over.
 const newsEvery = 10 * time.Second
 
-// ticker shows how far long work is: a line that is written over on a terminal, a line
+// Ticker shows how far long work is: a line that is written over on a terminal, a line
 // now and then elsewhere. It may be used by several goroutines.
-type ticker struct {
+type Ticker struct {
 	mu    sync.Mutex
 	w     io.Writer
-	term  bool
+	Terminal  bool
 	last  time.Time // when a line was written
 	shown int       // columns of the line that is to be written over
 	above int       // lines of a picture above it, which are, too
@@ -29,16 +29,16 @@ type ticker struct {
 	events map[string]int // how often each kind of event has come, see news
 }
 
-func newTicker(w io.Writer) *ticker {
-	return &ticker{w: w, term: output.IsTerminal(w), events: map[string]int{}}
+func NewTicker(w io.Writer) *Ticker {
+	return &Ticker{w: w, Terminal: output.IsTerminal(w), events: map[string]int{}}
 }
 
-// show shows a line of progress.
-func (t *ticker) show(text string) {
+// Show shows a line of progress.
+func (t *Ticker) Show(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	text = output.Clean(text)
-	if !t.term {
+	if !t.Terminal {
 		if t.last.IsZero() || time.Since(t.last) >= newsEvery {
 			t.last = time.Now()
 			t.write(text + "\n")
@@ -51,8 +51,8 @@ func (t *ticker) show(text string) {
 	t.shown = n
 }
 
-// picture shows lines above the line of progress, over those that it showed before. It is for terminals; the last one stays.
-func (t *ticker) picture(lines []string, text string) {
+// Picture shows lines above the line of progress, over those that it showed before. It is for terminals; the last one stays.
+func (t *Ticker) Picture(lines []string, text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	const clear = "\x1b[K" // to the end of the line
@@ -70,8 +70,8 @@ func (t *ticker) picture(lines []string, text string) {
 	t.above, t.shown = len(lines), output.Columns(text)
 }
 
-// say writes a line that stays.
-func (t *ticker) say(text string) {
+// Say writes a line that stays.
+func (t *Ticker) Say(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wipe()
@@ -81,8 +81,8 @@ func (t *ticker) say(text string) {
 // eventsShown is how many events of a kind are shown each by a line: more help nobody.
 const eventsShown = 20
 
-// event writes a line for an event of a kind, unless there were many of it.
-func (t *ticker) event(kind, text string) {
+// Event writes a line for an event of a kind, unless there were many of it.
+func (t *Ticker) Event(kind, text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.events[kind]++; t.events[kind] > eventsShown {
@@ -95,9 +95,9 @@ func (t *ticker) event(kind, text string) {
 	}
 }
 
-// end removes the line of progress, tells how many events were not shown, and whether all
+// End removes the line of progress, tells how many events were not shown, and whether all
 // could be written.
-func (t *ticker) end() error {
+func (t *Ticker) End() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wipe()
@@ -110,14 +110,14 @@ func (t *ticker) end() error {
 	return t.err
 }
 
-func (t *ticker) wipe() {
+func (t *Ticker) wipe() {
 	if t.shown > 0 {
 		t.write("\r" + strings.Repeat(" ", t.shown) + "\r")
 		t.shown = 0
 	}
 }
 
-func (t *ticker) write(s string) {
+func (t *Ticker) write(s string) {
 	if err := output.Text(t.w, s); t.err == nil {
 		t.err = err
 	}

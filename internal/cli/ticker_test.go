@@ -7,13 +7,13 @@ import (
 
 func TestTicker(t *testing.T) {
 	var b strings.Builder
-	k := newTicker(&b)
-	k.term = true
-	k.show("a long line")
-	k.show("short\x1b[31m")
-	k.say("it stays")
-	k.show(strings.Repeat("x", 200))
-	if err := k.end(); err != nil {
+	k := NewTicker(&b)
+	k.Terminal = true
+	k.Show("a long line")
+	k.Show("short\x1b[31m")
+	k.Say("it stays")
+	k.Show(strings.Repeat("x", 200))
+	if err := k.End(); err != nil {
 		t.Fatal(err)
 	}
 	want := "\ra long line\rshort\ufffd[31m \r" + strings.Repeat(" ", 10) + "\rit stays\n\r" +
@@ -22,12 +22,12 @@ func TestTicker(t *testing.T) {
 		t.Errorf("a terminal got\n%q\nwant\n%q", b.String(), want)
 	}
 	b.Reset()
-	k = newTicker(&b)
-	k.show("first")
-	k.show("too soon")
+	k = NewTicker(&b)
+	k.Show("first")
+	k.Show("too soon")
 	k.last = k.last.Add(-newsEvery)
-	k.show("later")
-	if err := k.end(); err != nil || b.String() != "first\nlater\n" {
+	k.Show("later")
+	if err := k.End(); err != nil || b.String() != "first\nlater\n" {
 		t.Errorf("a file got %q, %v", b.String(), err)
 	}
 }

@@ -41,7 +41,7 @@ func TestToldTypes(t *testing.T) {
 		}
 	}
 	for _, v := range []any{cluster.Status{}, cluster.Event{}, cluster.StoreStatus{}, cluster.Backup{}, job.View{},
-		upgrade.Plan{}, request.Standing{}, check.Report{}, outcome{}, hostLine{}, api.Progress{}} {
+		upgrade.Plan{}, request.Standing{}, check.Report{}, Outcome{}, hostLine{}, api.Progress{}} {
 		look(reflect.TypeOf(v), reflect.TypeOf(v).String())
 	}
 	s := cluster.Status{Owner: cluster.Owner{Proof: cluster.Proof{Wait: 1}},

@@ -346,18 +346,18 @@ func TestKindsOfErrors(t *testing.T) {
 func TestNews(t *testing.T) {
 	const shown = 20 // of each kind
 	var b strings.Builder
-	k := newTicker(&b)
-	k.term = true
+	k := NewTicker(&b)
+	k.Terminal = true
 	log := slog.New(news{to: k})
-	k.show("50 %")
+	k.Show("50 %")
 	log.Info("nobody sees it")
 	log.With("table", "a.b").Warn("tried again", "error", errors.New("lost\nit"), "pause", time.Second)
-	k.show("51 %")
+	k.Show("51 %")
 	for range 2*shown + 4 {
 		log.Warn("tried again", "chunk", 7)
 	}
 	log.Error("gave way")
-	if err := k.end(); err != nil {
+	if err := k.End(); err != nil {
 		t.Fatal(err)
 	}
 	want := "\r50 %\r    \rtried again, table a.b, pause 1s: lost it\n\r51 %\r    \r" +

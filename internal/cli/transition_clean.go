@@ -14,7 +14,7 @@ import (
 	align "holdfast/internal/transition/db"
 )
 
-func dbProfileCmd(a *app) *cobra.Command {
+func dbProfileCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:       "profile NAME",
 		Short:     "Print a built-in mapping",
@@ -26,12 +26,12 @@ func dbProfileCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return output.File(a.env.Stdout, string(text))
+			return output.File(a.Env.Stdout, string(text))
 		},
 	}
 }
 
-func dbCleanCmd(a *app) *cobra.Command {
+func dbCleanCmd(a *App) *cobra.Command {
 	var m dbMapping
 	var rows, yes bool
 	cmd := &cobra.Command{
@@ -56,7 +56,7 @@ between other servers, and where rows of other tables refer to those to go.`,
 			}
 			for _, f := range []string{"mapping", "profile", "ids", "skip", "source-db", "target-db"} {
 				if cmd.Flags().Changed(f) {
-					return usage(cmd, fmt.Errorf("--%s is for --rows, which is not given", f))
+					return Usage(cmd, fmt.Errorf("--%s is for --rows, which is not given", f))
 				}
 			}
 			return nil
@@ -89,7 +89,7 @@ between other servers, and where rows of other tables refer to those to go.`,
 	return cmd
 }
 
-func dbClean(ctx context.Context, a *app, s *align.Servers, x *align.Alignment, yes bool) error {
+func dbClean(ctx context.Context, a *App, s *align.Servers, x *align.Alignment, yes bool) error {
 	was, err := s.Clean(ctx, x, func(ctx context.Context, was align.Left) error { return confirmClean(ctx, a, was, yes) })
 	if err != nil {
 		return err
@@ -107,11 +107,11 @@ func dbClean(ctx context.Context, a *app, s *align.Servers, x *align.Alignment, 
 			text += "there was nothing to empty: no row in the tables that the mapping fills\n"
 		}
 	}
-	return output.Text(a.env.Stdout, text)
+	return output.Text(a.Env.Stdout, text)
 }
 
 // confirmClean says how far the copy is, and asks whether what there is shall go, unless yes.
-func confirmClean(ctx context.Context, a *app, was align.Left, yes bool) error {
+func confirmClean(ctx context.Context, a *App, was align.Left, yes bool) error {
 	if yes {
 		return nil
 	}
@@ -136,7 +136,7 @@ func confirmClean(ctx context.Context, a *app, was align.Left, yes bool) error {
 		text += "All that is in them goes, also what the new platform has written."
 		does = append(does, fmt.Sprintf("empty %s of %s rows", plural(len(was.Tables), "table"), output.Thousands(rows)))
 	}
-	typed, err := a.typed(ctx, text+"\nType yes to "+strings.Join(does, ", and ")+": ")
+	typed, err := a.Ask(ctx, text+"\nType yes to "+strings.Join(does, ", and ")+": ")
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ type collectOrder struct {
 	check               string
 }
 
-func collectCmd(a *app) *cobra.Command {
+func collectCmd(a *App) *cobra.Command {
 	var o collectOrder
 	cmd := &cobra.Command{
 		Use:   "collect",
@@ -63,12 +63,12 @@ not reachable.`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if o.check != "" && o.check != "all" && o.check != "control" {
-				return usage(cmd, fmt.Errorf("--check %q: want all or control", o.check))
+				return Usage(cmd, fmt.Errorf("--check %q: want all or control", o.check))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -93,7 +93,7 @@ type collected struct {
 	Differences []net.Difference   `json:"differences"`
 }
 
-func collectPlatform(ctx context.Context, a *app, o collectOrder, js bool) error {
+func collectPlatform(ctx context.Context, a *App, o collectOrder, js bool) error {
 	before, err := readBefore(o.before, platform.Read)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func collectPlatform(ctx context.Context, a *app, o collectOrder, js bool) error
 		return err
 	}
 	r := collected{}
-	if r.Platform, err = a.env.Collect(ctx, getenv, time.Now()); err != nil {
+	if r.Platform, err = a.Env.Collect(ctx, getenv, time.Now()); err != nil {
 		return err
 	}
 	r.Findings = r.Platform.Check(o.check == "control")
@@ -117,9 +117,9 @@ func collectPlatform(ctx context.Context, a *app, o collectOrder, js bool) error
 	}
 	err = writeOut(o.out, r.Platform)
 	if js {
-		err = errors.Join(err, output.JSON(a.env.Stdout, r, false))
+		err = errors.Join(err, output.JSON(a.Env.Stdout, r, false))
 	} else {
-		err = errors.Join(err, output.Text(a.env.Stdout, collectText(r, output.PainterFor(a.env.Stdout))))
+		err = errors.Join(err, output.Text(a.Env.Stdout, collectText(r, output.PainterFor(a.Env.Stdout))))
 	}
 	lacks := slices.ContainsFunc(r.Differences, func(d net.Difference) bool { return d.Severity == net.Error })
 	if err == nil && (o.check != "" && platform.Failed(r.Findings) || lacks) {

@@ -24,8 +24,8 @@ import (
 // comparedAtOnce is how many hosts are asked at a time.
 const comparedAtOnce = 16
 
-func configFilesCmd(a *app) *cobra.Command {
-	g := group("config", "Bring configuration files of hosts to what a directory says",
+func configFilesCmd(a *App) *cobra.Command {
+	g := Group("config", "Bring configuration files of hosts to what a directory says",
 		configFilesDiffCmd(a), configFilesApplyCmd(a), configFilesBackCmd(a))
 	g.Long = `Renders the templates of a directory for each host of a cluster, by values per
 cluster, group and host, and compares the files that hosts have with them. The
@@ -43,7 +43,7 @@ type confFlags struct {
 	cluster string
 	hosts   []string
 	dirty   bool
-	beginning
+	Beginning
 }
 
 func (f *confFlags) flags(cmd *cobra.Command) {
@@ -51,7 +51,7 @@ func (f *confFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.hosts, "host", nil, "these `HOST`s only, with commas between")
 }
 
-func configFilesDiffCmd(a *app) *cobra.Command {
+func configFilesDiffCmd(a *App) *cobra.Command {
 	var f confFlags
 	cmd := &cobra.Command{
 		Use:   "diff DIR",
@@ -63,7 +63,7 @@ Exit codes: 0 shown, 1 a file can not be written there, 2 bad input, 4 a host
 does not answer.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
@@ -73,9 +73,9 @@ does not answer.`,
 				return err
 			}
 			if js {
-				err = output.JSON(a.env.Stdout, p, false)
+				err = output.JSON(a.Env.Stdout, p, false)
 			} else {
-				err = output.Text(a.env.Stdout, p.text(output.PainterFor(a.env.Stdout)))
+				err = output.Text(a.Env.Stdout, p.text(output.PainterFor(a.Env.Stdout)))
 			}
 			return errors.Join(err, p.fault())
 		},
@@ -84,7 +84,7 @@ does not answer.`,
 	return cmd
 }
 
-func configFilesApplyCmd(a *app) *cobra.Command {
+func configFilesApplyCmd(a *App) *cobra.Command {
 	var f confFlags
 	cmd := &cobra.Command{
 		Use:   "apply DIR",
@@ -105,13 +105,13 @@ under way; 4 a host does not answer, and nothing was begun.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return applyFiles(a, cmd, args[0], &f) },
 	}
 	f.flags(cmd)
-	f.beginning.flags(cmd)
+	f.Beginning.Flags(cmd)
 	cmd.Flags().BoolVar(&f.dirty, "dirty", false, "also with changes that are not committed")
 	return cmd
 }
 
-func configFilesBackCmd(a *app) *cobra.Command {
-	var b beginning
+func configFilesBackCmd(a *App) *cobra.Command {
+	var b Beginning
 	cmd := &cobra.Command{
 		Use:   "back JOB",
 		Short: "Take back what a job of apply has written",
@@ -122,13 +122,13 @@ there are removed. A file that was changed since is left, and the job pauses.
 Exit codes: as those of "transition config apply".`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			if !b.yes {
-				if err := a.begins(cmd.Context(), c,
+			if !b.Yes {
+				if err := a.AskYesOf(cmd.Context(), c,
 					"Take back the files that "+output.Clean(args[0])+" has written? Type yes: "); err != nil {
 					return err
 				}
@@ -137,10 +137,10 @@ Exit codes: as those of "transition config apply".`,
 			if err != nil {
 				return err
 			}
-			return begun(cmd.Context(), a, c, j, b.wait, js)
+			return Begun(cmd.Context(), a, c, j, b.Wait, js)
 		},
 	}
-	b.flags(cmd)
+	b.Flags(cmd)
 	return cmd
 }
 
@@ -174,7 +174,7 @@ type fileDifference struct {
 }
 
 // compareHosts renders a directory and asks the hosts; with keep they keep the files.
-func compareHosts(ctx context.Context, a *app, c *api.Client, dir string, f *confFlags, keep bool) (*confPlan, error) {
+func compareHosts(ctx context.Context, a *App, c *api.Client, dir string, f *confFlags, keep bool) (*confPlan, error) {
 	d, err := readConfDir(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -379,14 +379,14 @@ func (f *fileDifference) write(b *strings.Builder, p output.Painter) {
 	}
 }
 
-func applyFiles(a *app, cmd *cobra.Command, dir string, f *confFlags) error {
+func applyFiles(a *App, cmd *cobra.Command, dir string, f *confFlags) error {
 	ctx := cmd.Context()
-	c, js, err := a.open(cmd)
+	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if f.wait {
+	if f.Wait {
 		if err := awaitFiles(ctx, a, c); err != nil {
 			return err
 		}
@@ -395,9 +395,9 @@ func applyFiles(a *app, cmd *cobra.Command, dir string, f *confFlags) error {
 	if err != nil {
 		return err
 	}
-	text := p.text(output.PainterFor(a.env.Stdout))
+	text := p.text(output.PainterFor(a.Env.Stdout))
 	if err := p.fault(); err != nil {
-		return errors.Join(output.Text(a.env.Stderr, text), err)
+		return errors.Join(output.Text(a.Env.Stderr, text), err)
 	}
 	o := hostconf.Order{Title: p.source()}
 	for _, h := range p.Hosts {
@@ -407,15 +407,15 @@ func applyFiles(a *app, cmd *cobra.Command, dir string, f *confFlags) error {
 	}
 	switch {
 	case len(o.Hosts) == 0 && js:
-		return output.JSON(a.env.Stdout, outcome{}, false)
+		return output.JSON(a.Env.Stdout, Outcome{}, false)
 	case len(o.Hosts) == 0:
-		return output.Text(a.env.Stdout, text+"\nnothing is to be written\n")
-	case !f.yes:
-		if err := a.typedYes(ctx, text+"\nType yes to write: "); err != nil {
+		return output.Text(a.Env.Stdout, text+"\nnothing is to be written\n")
+	case !f.Yes:
+		if err := a.AskYes(ctx, text+"\nType yes to write: "); err != nil {
 			return err
 		}
 	case !js:
-		if err := output.Text(a.env.Stdout, text+"\n"); err != nil {
+		if err := output.Text(a.Env.Stdout, text+"\n"); err != nil {
 			return err
 		}
 	}
@@ -423,11 +423,11 @@ func applyFiles(a *app, cmd *cobra.Command, dir string, f *confFlags) error {
 	if err != nil {
 		return err
 	}
-	return begun(ctx, a, c, j, f.wait, js)
+	return Begun(ctx, a, c, j, f.Wait, js)
 }
 
 // awaitFiles follows a job of the kind that is under way, if one is.
-func awaitFiles(ctx context.Context, a *app, c *api.Client) error {
+func awaitFiles(ctx context.Context, a *App, c *api.Client) error {
 	jobs, err := c.Jobs(ctx)
 	if err != nil {
 		return err
@@ -436,7 +436,7 @@ func awaitFiles(ctx context.Context, a *app, c *api.Client) error {
 		if j.Kind != string(hostconf.Job) || j.State == string(job.Ended) {
 			continue
 		}
-		j, err = follow(ctx, a, j, jobOf(c), needsHelp)
+		j, err = Follow(ctx, a, j, JobOf(c), NeedsHelp)
 		if err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ type featuresOrder struct {
 	out, before string
 }
 
-func featuresCmd(a *app) *cobra.Command {
+func featuresCmd(a *App) *cobra.Command {
 	var o featuresOrder
 	cmd := &cobra.Command{
 		Use:   "features --guest NAME --yes",
@@ -63,7 +63,7 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 		Args:    cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return o.check(cmd) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -105,10 +105,10 @@ func outGiven(cmd *cobra.Command, flag, file string) error {
 		return nil
 	}
 	if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
-		return usage(cmd, fmt.Errorf("--%s %s: want a file in a directory that is there", flag, file))
+		return Usage(cmd, fmt.Errorf("--%s %s: want a file in a directory that is there", flag, file))
 	}
 	if info, err := os.Stat(file); err == nil && info.IsDir() {
-		return usage(cmd, fmt.Errorf("--%s %s: it is a directory; want a file", flag, file))
+		return Usage(cmd, fmt.Errorf("--%s %s: it is a directory; want a file", flag, file))
 	}
 	return nil
 }
@@ -148,9 +148,9 @@ func (o *featuresOrder) check(cmd *cobra.Command) error {
 	}
 	switch {
 	case o.Guest == "":
-		return usage(cmd, errors.New("no --guest given; want the name or UUID of a guest"))
+		return Usage(cmd, errors.New("no --guest given; want the name or UUID of a guest"))
 	case o.Wait < feature.MinWait || o.Wait > feature.MaxWait:
-		return usage(cmd, fmt.Errorf("--wait %s: want %s to %s", o.Wait, feature.MinWait, feature.MaxWait))
+		return Usage(cmd, fmt.Errorf("--wait %s: want %s to %s", o.Wait, feature.MinWait, feature.MaxWait))
 	}
 	only, with := []string{"openrc", "flavor", "rebuild", "cloud-init", "metadata", "secret"}, "with --openstack only"
 	if o.openstack {
@@ -158,7 +158,7 @@ func (o *featuresOrder) check(cmd *cobra.Command) error {
 	}
 	for _, name := range only {
 		if cmd.Flags().Changed(name) {
-			return usage(cmd, fmt.Errorf("--%s is of use %s", name, with))
+			return Usage(cmd, fmt.Errorf("--%s is of use %s", name, with))
 		}
 	}
 	if o.openstack {
@@ -200,17 +200,17 @@ func (o *featuresOrder) checkLibvirt(cmd *cobra.Command) error {
 	switch {
 	case strings.Count(o.URI, "%s") != 1 || strings.Count(o.URI, "%") != 1 || err != nil || u.Scheme != "qemu+tls" &&
 		u.Scheme != "qemu+tcp" || u.Port() != "" && !text.Port(u.Port()):
-		return usage(cmd, fmt.Errorf("--uri %q: want qemu+tls or qemu+tcp with one %%s in place of the host, such as %s", o.URI, defaultURI))
+		return Usage(cmd, fmt.Errorf("--uri %q: want qemu+tls or qemu+tcp with one %%s in place of the host, such as %s", o.URI, defaultURI))
 	case o.Here != "" && o.Target == "":
-		return usage(cmd, errors.New("--here is of use with --target only"))
+		return Usage(cmd, errors.New("--here is of use with --target only"))
 	}
 	for _, d := range o.Shared {
 		if d != "" && !filepath.IsAbs(d) {
-			return usage(cmd, fmt.Errorf("--shared %q: want an absolute path", d))
+			return Usage(cmd, fmt.Errorf("--shared %q: want an absolute path", d))
 		}
 	}
 	if o.Dir != "" && !filepath.IsAbs(o.Dir) {
-		return usage(cmd, fmt.Errorf("--dir %q: want an absolute path", o.Dir))
+		return Usage(cmd, fmt.Errorf("--dir %q: want an absolute path", o.Dir))
 	}
 	return nil
 }
@@ -222,10 +222,10 @@ func (o *featuresOrder) checkCloud(cmd *cobra.Command) error {
 		return nil
 	}
 	if text.HTTP(c.URL) == nil {
-		return usage(cmd, fmt.Errorf("--metadata %q: want http://HOST:PORT or https://HOST:PORT", c.URL))
+		return Usage(cmd, fmt.Errorf("--metadata %q: want http://HOST:PORT or https://HOST:PORT", c.URL))
 	}
 	if o.secret == "" {
-		return usage(cmd, errors.New("--metadata is of use with --secret only"))
+		return Usage(cmd, errors.New("--metadata is of use with --secret only"))
 	}
 	return nil
 }
@@ -251,15 +251,15 @@ func (o *featuresOrder) readCloud() error {
 	return nil
 }
 
-func features(ctx context.Context, a *app, o featuresOrder, before *feature.Report, js bool) error {
-	shows := newTicker(a.env.Stderr)
-	tell := func(p feature.Progress) { shows.show(featuresLine(p)) }
-	run := func() (*feature.Report, error) { return a.env.Features(ctx, o.Order, tell) }
+func features(ctx context.Context, a *App, o featuresOrder, before *feature.Report, js bool) error {
+	shows := NewTicker(a.Env.Stderr)
+	tell := func(p feature.Progress) { shows.Show(featuresLine(p)) }
+	run := func() (*feature.Report, error) { return a.Env.Features(ctx, o.Order, tell) }
 	if o.openstack {
-		run = func() (*feature.Report, error) { return a.env.CloudFeatures(ctx, o.cloud, tell) }
+		run = func() (*feature.Report, error) { return a.Env.CloudFeatures(ctx, o.cloud, tell) }
 	}
 	r, err := run()
-	if err = errors.Join(err, shows.end()); r == nil {
+	if err = errors.Join(err, shows.End()); r == nil {
 		return err
 	}
 	err = errors.Join(err, writeOut(o.out, r))
@@ -268,12 +268,12 @@ func features(ctx context.Context, a *app, o featuresOrder, before *feature.Repo
 		rows = feature.Compare(before, r)
 	}
 	if js {
-		err = errors.Join(err, output.JSON(a.env.Stdout, r, false))
+		err = errors.Join(err, output.JSON(a.Env.Stdout, r, false))
 	} else {
-		err = errors.Join(err, output.Text(a.env.Stdout, featuresText(before, r, rows, output.PainterFor(a.env.Stdout))))
+		err = errors.Join(err, output.Text(a.Env.Stdout, featuresText(before, r, rows, output.PainterFor(a.Env.Stdout))))
 	}
 	for _, l := range r.Left { // also where the output goes to a program
-		err = errors.Join(err, output.Text(a.env.Stderr, "could not be put back: "+output.Clean(l)+"\n"))
+		err = errors.Join(err, output.Text(a.Env.Stderr, "could not be put back: "+output.Clean(l)+"\n"))
 	}
 	if err != nil {
 		return err

@@ -315,7 +315,7 @@ func refused(cmd *cobra.Command, err error) string {
 	if flag, ok := strings.CutPrefix(err.Error(), "flag needs an argument: "); ok {
 		return "want a value behind " + flag
 	}
-	return plainly(cmd, err).Error()
+	return Plainly(cmd, err).Error()
 }
 
 func noFlag(cmd *cobra.Command, flag string) string {

@@ -19,8 +19,8 @@ import (
 	"holdfast/internal/transition/net/rebuild"
 )
 
-func netCmd(a *app) *cobra.Command {
-	cmd := group("net", "Bring an old platform's network into a new one's Neutron",
+func netCmd(a *App) *cobra.Command {
+	cmd := Group("net", "Bring an old platform's network into a new one's Neutron",
 		netExportCmd(a), netApplyCmd(a), netVerifyCmd(a), netHostCmd(a))
 	cmd.Long = `Brings agents, security groups, networks, subnets and ports of an old platform
 into a new one, with the IDs, MAC and IP addresses that they have.
@@ -73,29 +73,29 @@ func (n *netPlatform) api() (at rebuild.API, err error) {
 
 func (n *netPlatform) given(cmd *cobra.Command, name string) error {
 	if n.endpoint == "" {
-		return usage(cmd, errors.New("no --endpoint given; want http://HOST:PORT"))
+		return Usage(cmd, errors.New("no --endpoint given; want http://HOST:PORT"))
 	}
 	return n.into(cmd, name)
 }
 
 func (n *netPlatform) into(cmd *cobra.Command, name string) error {
 	if n.file == "" {
-		return usage(cmd, fmt.Errorf("no --%s given; want the path of a file", name))
+		return Usage(cmd, fmt.Errorf("no --%s given; want the path of a file", name))
 	}
 	if n.endpoint != "" {
 		if _, err := neutron.New(n.endpoint); err != nil {
-			return usage(cmd, fmt.Errorf("--endpoint %q: want http://HOST:PORT or https://HOST:PORT", n.endpoint))
+			return Usage(cmd, fmt.Errorf("--endpoint %q: want http://HOST:PORT or https://HOST:PORT", n.endpoint))
 		}
 	}
 	for i, name := range n.leaveOut {
 		if kind, field, attribute := strings.Cut(name, "."); kind == "" || attribute && field == "" || slices.Contains(n.leaveOut[:i], name) {
-			return usage(cmd, fmt.Errorf("--leave-out %q: want KIND or KIND.FIELD, each once", name))
+			return Usage(cmd, fmt.Errorf("--leave-out %q: want KIND or KIND.FIELD, each once", name))
 		}
 	}
 	return nil
 }
 
-func netExportCmd(a *app) *cobra.Command {
+func netExportCmd(a *App) *cobra.Command {
 	var n netPlatform
 	var db rebuild.Database
 	cmd := &cobra.Command{
@@ -115,16 +115,16 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case n.endpoint != "" && db.DSN != "":
-				return usage(cmd, errors.New("--endpoint and --db: want one of them"))
+				return Usage(cmd, errors.New("--endpoint and --db: want one of them"))
 			case n.endpoint == "" && db.DSN == "":
-				return usage(cmd, fmt.Errorf("no --endpoint and no --db given; want one of them: http://HOST:PORT, or %s", dsnForms))
+				return Usage(cmd, fmt.Errorf("no --endpoint and no --db given; want one of them: http://HOST:PORT, or %s", dsnForms))
 			case n.endpoint != "" && cmd.Flags().Changed("db-name"):
-				return usage(cmd, errors.New("--db-name is for --db, which is not given"))
+				return Usage(cmd, errors.New("--db-name is for --db, which is not given"))
 			}
 			return n.into(cmd, "out")
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err == nil {
 				err = outGiven(cmd, "out", n.file)
 			}
@@ -157,13 +157,13 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied,
 }
 
 // netExported says what was read, and whether it was written.
-func netExported(a *app, d *net.Document, written, js bool) error {
+func netExported(a *App, d *net.Document, written, js bool) error {
 	counts, unbound := d.Counts(), []string{}
 	for _, p := range d.Unbindable() {
 		unbound = append(unbound, p.ID)
 	}
 	if js {
-		return output.JSON(a.env.Stdout, struct {
+		return output.JSON(a.Env.Stdout, struct {
 			Counts  map[string]int    `json:"counts"`
 			Unbound []string          `json:"unbound"`
 			LeftOut []net.LeftOutKind `json:"left_out"`
@@ -176,8 +176,8 @@ func netExported(a *app, d *net.Document, written, js bool) error {
 		what = "written"
 	}
 	b.WriteString(what + ": " + cmp.Or(counted(counts), "nothing") + "\n")
-	sayBeside(&b, output.PainterFor(a.env.Stdout), unbound, d.KindsLeftOut(), nil)
-	return output.Text(a.env.Stdout, b.String())
+	sayBeside(&b, output.PainterFor(a.Env.Stdout), unbound, d.KindsLeftOut(), nil)
+	return output.Text(a.Env.Stdout, b.String())
 }
 
 // sayBeside says what is beside what was compared or written: ports that are made without a host, what the file leaves out,
@@ -203,7 +203,7 @@ func netDatabase(cmd *cobra.Command, db *rebuild.Database) {
 	f.StringVar(&db.Name, "db-name", "neutron", "`NAME` of Neutron's database")
 }
 
-func netApplyCmd(a *app) *cobra.Command {
+func netApplyCmd(a *App) *cobra.Command {
 	var n netPlatform
 	var o rebuild.Order
 	cmd := &cobra.Command{
@@ -235,15 +235,15 @@ database is not reachable.`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			err := n.given(cmd, "file")
 			if err == nil && o.DB.DSN == "" {
-				err = usage(cmd, fmt.Errorf("no --db given; want %s", dsnForms))
+				err = Usage(cmd, fmt.Errorf("no --db given; want %s", dsnForms))
 			}
 			if err == nil && (o.Jobs < 1 || o.Jobs > rebuild.MostJobs) {
-				err = usage(cmd, fmt.Errorf("--jobs %d: want 1 to %d", o.Jobs, rebuild.MostJobs))
+				err = Usage(cmd, fmt.Errorf("--jobs %d: want 1 to %d", o.Jobs, rebuild.MostJobs))
 			}
 			return err
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err == nil {
 				err = outGiven(cmd, "applied", o.Applied)
 			}
@@ -274,20 +274,20 @@ func reserveFlag(cmd *cobra.Command, reserve *bool) {
 		"have the ports of DHCP wait for the new platform's\nDHCP agents, which take them with their addresses")
 }
 
-func netApply(ctx context.Context, a *app, file string, o rebuild.Order, js bool) error {
+func netApply(ctx context.Context, a *App, file string, o rebuild.Order, js bool) error {
 	d, err := rebuild.Read(file)
 	if err != nil {
 		return netFaults(a, "read the document", err)
 	}
-	shows := newTicker(a.env.Stderr)
+	shows := NewTicker(a.Env.Stderr)
 	r, err := rebuild.Apply(ctx, d, o, func(p rebuild.Progress) {
-		shows.show(fmt.Sprintf("%s  %d of %d", p.Step, p.Done, p.Whole))
+		shows.Show(fmt.Sprintf("%s  %d of %d", p.Step, p.Done, p.Whole))
 	})
-	if err = errors.Join(runError(err), shows.end()); err != nil {
+	if err = errors.Join(runError(err), shows.End()); err != nil {
 		return err
 	}
 	if js {
-		return output.JSON(a.env.Stdout, r, false)
+		return output.JSON(a.Env.Stdout, r, false)
 	}
 	what := "created"
 	if o.DryRun {
@@ -311,17 +311,17 @@ func netApply(ctx context.Context, a *app, file string, o rebuild.Order, js bool
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s; there before: %d\n", what, list, r.Equal)
-	p := output.PainterFor(a.env.Stdout)
+	p := output.PainterFor(a.Env.Stdout)
 	if r.Unproven {
 		output.Say(&b, p, "warning", output.Yellow,
 			"whether the database is the one behind the API is not known yet, as neither "+
 				"has a network or an agent: apply looks before it writes")
 	}
 	sayBeside(&b, p, r.Unbound, r.LeftOut, nil)
-	return output.Text(a.env.Stdout, b.String())
+	return output.Text(a.Env.Stdout, b.String())
 }
 
-func netVerifyCmd(a *app) *cobra.Command {
+func netVerifyCmd(a *App) *cobra.Command {
 	var n netPlatform
 	var reserve bool
 	cmd := &cobra.Command{
@@ -335,7 +335,7 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 		Args:    cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return n.given(cmd, "file") },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -360,9 +360,9 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 }
 
 // netVerified says what verify found.
-func netVerified(a *app, v *rebuild.Verified, js bool) (err error) {
+func netVerified(a *App, v *rebuild.Verified, js bool) (err error) {
 	if js {
-		err = output.JSON(a.env.Stdout, struct {
+		err = output.JSON(a.Env.Stdout, struct {
 			netComparison
 			Unbound []string          `json:"unbound"`
 			LeftOut []net.LeftOutKind `json:"left_out"`
@@ -374,10 +374,10 @@ func netVerified(a *app, v *rebuild.Verified, js bool) (err error) {
 			equal = "Neutron has what the document has"
 		}
 		var b strings.Builder
-		p := output.PainterFor(a.env.Stdout)
+		p := output.PainterFor(a.Env.Stdout)
 		sayBeside(&b, p, v.Unbound, v.LeftOut, v.Beside)
 		sayDifferences(&b, p, v.Differences, rebuild.Text, equal)
-		err = output.Text(a.env.Stdout, b.String())
+		err = output.Text(a.Env.Stdout, b.String())
 	}
 	return differ(err, v.Differences)
 }
@@ -389,13 +389,13 @@ type netComparison struct {
 }
 
 // netCompared says what differs, each by text, or that nothing does.
-func netCompared(a *app, left []net.Difference, js bool, text func(net.Difference) string, equal string) (err error) {
+func netCompared(a *App, left []net.Difference, js bool, text func(net.Difference) string, equal string) (err error) {
 	if js {
-		err = output.JSON(a.env.Stdout, netComparison{len(left) == 0, left}, false)
+		err = output.JSON(a.Env.Stdout, netComparison{len(left) == 0, left}, false)
 	} else {
 		var b strings.Builder
-		sayDifferences(&b, output.PainterFor(a.env.Stdout), left, text, equal)
-		err = output.Text(a.env.Stdout, b.String())
+		sayDifferences(&b, output.PainterFor(a.Env.Stdout), left, text, equal)
+		err = output.Text(a.Env.Stdout, b.String())
 	}
 	return differ(err, left)
 }
@@ -427,7 +427,7 @@ func sayDifferences(b *strings.Builder, p output.Painter, left []net.Difference,
 }
 
 // netFaults makes bad input of what is wrong with a document, a line each.
-func netFaults(a *app, what string, err error) error {
+func netFaults(a *App, what string, err error) error {
 	var f *net.Faults
 	if !errors.As(err, &f) {
 		return err
@@ -435,7 +435,7 @@ func netFaults(a *app, what string, err error) error {
 	if len(f.Lines) == 1 {
 		return fail.Errorf(fail.Invalid, "%s: %s", what, f.Lines[0])
 	}
-	if err := output.Text(a.env.Stderr, output.CleanLines(f.Error())+"\n"); err != nil {
+	if err := output.Text(a.Env.Stderr, output.CleanLines(f.Error())+"\n"); err != nil {
 		return err
 	}
 	return fail.Errorf(fail.Invalid, "%s: %s", what, plural(len(f.Lines), "fault"))

@@ -22,7 +22,7 @@ type netHost struct {
 	agents                bool
 }
 
-func netHostCmd(a *app) *cobra.Command {
+func netHostCmd(a *App) *cobra.Command {
 	var n netHost
 	cmd := &cobra.Command{
 		Use:   "host --file FILE | --save FILE",
@@ -46,18 +46,18 @@ Open vSwitch or an agent is not reachable.`,
 		PreRunE: func(cmd *cobra.Command, _ []string) (err error) {
 			switch {
 			case n.file == "" && n.save == "":
-				err = usage(cmd, errors.New("no --file given; want the path of a file"))
+				err = Usage(cmd, errors.New("no --file given; want the path of a file"))
 			case n.file == "" && n.fix != "":
-				err = usage(cmd, errors.New("--fix-file: want --file with it"))
+				err = Usage(cmd, errors.New("--fix-file: want --file with it"))
 			case len(n.from) > 0 && (n.save != "" || n.host != ""):
-				err = usage(cmd, errors.New("--from: want neither --save nor --host with it"))
+				err = Usage(cmd, errors.New("--from: want neither --save nor --host with it"))
 			case n.agents && (n.file == "" || n.save != "" || n.host != "" || len(n.from) > 0):
-				err = usage(cmd, errors.New("--agents: want --file with it, and none of --save, --host and --from"))
+				err = Usage(cmd, errors.New("--agents: want --file with it, and none of --save, --host and --from"))
 			}
 			return err
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err == nil {
 				err = outGiven(cmd, "save", n.save)
 			}
@@ -80,7 +80,7 @@ Open vSwitch or an agent is not reachable.`,
 	return cmd
 }
 
-func runNetHost(a *app, cmd *cobra.Command, n netHost, js bool) error {
+func runNetHost(a *App, cmd *cobra.Command, n netHost, js bool) error {
 	ctx := cmd.Context()
 	var d *net.Document
 	var err error
@@ -111,7 +111,7 @@ func runNetHost(a *app, cmd *cobra.Command, n netHost, js bool) error {
 		}
 	}
 	if d == nil {
-		return output.Text(a.env.Stdout,
+		return output.Text(a.Env.Stdout,
 			fmt.Sprintf("written: host %s, interfaces %d\n", output.Clean(hosts[0].Host), len(hosts[0].Interfaces)))
 	}
 	left, changed := []net.Difference{}, 0
@@ -126,7 +126,7 @@ func runNetHost(a *app, cmd *cobra.Command, n netHost, js bool) error {
 			return netFaults(a, "check what would be written", err)
 		}
 		if !js {
-			if err := output.Text(a.env.Stdout, fmt.Sprintf("written: %s, ports with another ovs_hybrid_plug: %d\n",
+			if err := output.Text(a.Env.Stdout, fmt.Sprintf("written: %s, ports with another ovs_hybrid_plug: %d\n",
 				output.Clean(n.fix), changed)); err != nil {
 				return err
 			}
@@ -137,8 +137,8 @@ func runNetHost(a *app, cmd *cobra.Command, n netHost, js bool) error {
 
 // agentsPorts is what the hosts have to which a document binds ports of guests by Open vSwitch, as their agents tell. A
 // host goes by the name of its agent where Neutron knows it, else by that of its kernel.
-func agentsPorts(a *app, cmd *cobra.Command, d *net.Document) (out []*net.Host, err error) {
-	c, _, err := a.open(cmd)
+func agentsPorts(a *App, cmd *cobra.Command, d *net.Document) (out []*net.Host, err error) {
+	c, _, err := a.Open(cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func agentsPorts(a *app, cmd *cobra.Command, d *net.Document) (out []*net.Host, 
 }
 
 // netHosts are what the files of --from have, or this host.
-func netHosts(ctx context.Context, a *app, n netHost) (hosts []*net.Host, err error) {
+func netHosts(ctx context.Context, a *App, n netHost) (hosts []*net.Host, err error) {
 	for _, file := range n.from {
 		h, err := rebuild.ReadHost(file)
 		if err != nil {
@@ -192,6 +192,6 @@ func netHosts(ctx context.Context, a *app, n netHost) (hosts []*net.Host, err er
 	if len(hosts) > 0 {
 		return hosts, nil
 	}
-	h, err := a.env.HostPorts(ctx, n.host)
+	h, err := a.Env.HostPorts(ctx, n.host)
 	return []*net.Host{h}, err
 }

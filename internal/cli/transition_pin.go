@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/transition/pin"
 )
 
-func pinCmd(a *app) *cobra.Command {
+func pinCmd(a *App) *cobra.Command {
 	var o pin.Order
 	cmd := &cobra.Command{
 		Use:   "pin BRIDGE",
@@ -30,27 +30,27 @@ reachable.`,
 		Args: cobra.ExactArgs(1),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if o.For < pin.MinFor || o.For > pin.MaxFor || o.For%time.Second != 0 {
-				return usage(cmd, fmt.Errorf("--for %s: want whole seconds, %s to %s", o.For, pin.MinFor, pin.MaxFor))
+				return Usage(cmd, fmt.Errorf("--for %s: want whole seconds, %s to %s", o.For, pin.MinFor, pin.MaxFor))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
 			o.Bridge = args[0]
-			r, err := a.env.Pin(cmd.Context(), o)
+			r, err := a.Env.Pin(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
 			if js {
-				return output.JSON(a.env.Stdout, r, false)
+				return output.JSON(a.Env.Stdout, r, false)
 			}
 			if o.DryRun {
-				return output.File(a.env.Stdout, strings.Join(append(r.Plan, ""), "\n"))
+				return output.File(a.Env.Stdout, strings.Join(append(r.Plan, ""), "\n"))
 			}
-			return output.Text(a.env.Stdout, pinText(r, output.PainterFor(a.env.Stdout)))
+			return output.Text(a.Env.Stdout, pinText(r, output.PainterFor(a.Env.Stdout)))
 		},
 	}
 	cmd.Flags().DurationVar(&o.For, "for", pin.DefaultFor, "`TIME` after which it ends by itself, 10s to 4h")
@@ -58,7 +58,7 @@ reachable.`,
 	return cmd
 }
 
-func unpinCmd(a *app) *cobra.Command {
+func unpinCmd(a *App) *cobra.Command {
 	var o pin.Order
 	cmd := &cobra.Command{
 		Use:   "unpin BRIDGE",
@@ -72,17 +72,17 @@ deleted a warning says how many it had, and how many were left. See
 docs/transition-pin.md.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
 			o.Bridge = args[0]
-			r, err := a.env.Unpin(cmd.Context(), o)
+			r, err := a.Env.Unpin(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
 			if js {
-				return output.JSON(a.env.Stdout, r, false)
+				return output.JSON(a.Env.Stdout, r, false)
 			}
 			line := fmt.Sprintf("bridge %s is not pinned: if it was, packets may have been lost since that ended", r.Bridge)
 			if r.Removed > 0 {
@@ -91,9 +91,9 @@ docs/transition-pin.md.`,
 			var b strings.Builder
 			b.WriteString(line + "\n")
 			for _, n := range r.Notes {
-				output.Say(&b, output.PainterFor(a.env.Stdout), "warning", output.Yellow, n)
+				output.Say(&b, output.PainterFor(a.Env.Stdout), "warning", output.Yellow, n)
 			}
-			return output.Text(a.env.Stdout, b.String())
+			return output.Text(a.Env.Stdout, b.String())
 		},
 	}
 	cmd.Flags().BoolVar(&o.Force, "force", false, "end it although flows are missing: packets get lost")

@@ -44,7 +44,7 @@ var manageSteps = []manageStep{
 	}},
 }
 
-func placementCmd(a *app) *cobra.Command {
+func placementCmd(a *App) *cobra.Command {
 	var openrc string
 	cmd := &cobra.Command{
 		Use:   "placement [-- NOVA-MANAGE [ARG...]]",
@@ -63,7 +63,7 @@ Exit codes: 0 Placement has all. 1 it lacks something, or nova-manage failed. 2
 bad input. 3 refused: there is no Placement. 4 an API is not reachable.`,
 		Args: cobra.ArbitraryArgs, // a program's
 		RunE: func(cmd *cobra.Command, args []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -91,12 +91,12 @@ type manageRan struct {
 	goesOn bool // it has to be run again
 }
 
-func placement(ctx context.Context, a *app, openrc string, manage []string, js bool) error {
+func placement(ctx context.Context, a *App, openrc string, manage []string, js bool) error {
 	getenv, err := loginFrom(openrc)
 	if err != nil {
 		return err
 	}
-	p, err := a.env.Collect(ctx, getenv, time.Now())
+	p, err := a.Env.Collect(ctx, getenv, time.Now())
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func placement(ctx context.Context, a *app, openrc string, manage []string, js b
 		}
 		r.Steps = append(r.Steps, ran)
 	}
-	if p, err = a.env.Collect(ctx, getenv, time.Now()); err != nil {
+	if p, err = a.Env.Collect(ctx, getenv, time.Now()); err != nil {
 		return err
 	}
 	for _, f := range p.Check(false) {
@@ -129,9 +129,9 @@ func placement(ctx context.Context, a *app, openrc string, manage []string, js b
 		}
 	}
 	if js {
-		err = output.JSON(a.env.Stdout, r, false)
+		err = output.JSON(a.Env.Stdout, r, false)
 	} else {
-		err = output.Text(a.env.Stdout, placedText(r, output.PainterFor(a.env.Stdout)))
+		err = output.Text(a.Env.Stdout, placedText(r, output.PainterFor(a.Env.Stdout)))
 	}
 	bad := func(s manageRan) bool { return s.Fault != "" }
 	if err == nil && (slices.ContainsFunc(r.Steps, bad) || platform.Failed(r.Findings)) {
@@ -141,7 +141,7 @@ func placement(ctx context.Context, a *app, openrc string, manage []string, js b
 }
 
 // runManage runs one command. What it says goes to standard error as it comes.
-func runManage(ctx context.Context, a *app, run []string, s manageStep) (manageRan, error) {
+func runManage(ctx context.Context, a *App, run []string, s manageStep) (manageRan, error) {
 	ran := manageRan{Run: run}
 	cmd := exec.CommandContext(ctx, run[0], run[1:]...)
 	cmd.WaitDelay = 5 * time.Second
@@ -184,14 +184,14 @@ func runManage(ctx context.Context, a *app, run []string, s manageStep) (manageR
 }
 
 // pass writes lines to standard error, to their end, and returns the last one that is not empty.
-func pass(a *app, from io.Reader) (last string, err error) {
+func pass(a *App, from io.Reader) (last string, err error) {
 	lines := bufio.NewReader(from)
 	for {
 		line, end := lines.ReadString('\n')
 		if text := strings.TrimSpace(line); text != "" {
 			last = output.Clean(text)
 			if err == nil {
-				err = output.Text(a.env.Stderr, last+"\n")
+				err = output.Text(a.Env.Stderr, last+"\n")
 			}
 		}
 		if errors.Is(end, io.EOF) {

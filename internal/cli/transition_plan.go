@@ -13,7 +13,7 @@ import (
 	align "holdfast/internal/transition/db"
 )
 
-func dbPlanCmd(a *app) *cobra.Command {
+func dbPlanCmd(a *App) *cobra.Command {
 	var m dbMapping
 	cmd := &cobra.Command{
 		Use:   "plan --mapping FILE --source DSN --target DSN",
@@ -29,7 +29,7 @@ not reachable.`,
 		Args:    cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return m.check(cmd) },
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -51,12 +51,12 @@ not reachable.`,
 
 // showSurvey writes a plan; one with errors is bad input. Of the advice, what is to be
 // done before a run is shown.
-func showSurvey(a *app, r *align.Survey, js bool) error {
+func showSurvey(a *App, r *align.Survey, js bool) error {
 	var err error
 	if js {
-		err = output.JSON(a.env.Stdout, r, false)
+		err = output.JSON(a.Env.Stdout, r, false)
 	} else {
-		err = output.Text(a.env.Stdout, surveyText(r, output.PainterFor(a.env.Stdout)))
+		err = output.Text(a.Env.Stdout, surveyText(r, output.PainterFor(a.Env.Stdout)))
 	}
 	if err == nil && len(r.Errors) > 0 {
 		return fail.Errorf(fail.Invalid, "") // all is said

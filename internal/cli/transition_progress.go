@@ -12,8 +12,8 @@ import (
 )
 
 // tellOn shows what package db tells.
-func tellOn(t *ticker) align.Tell {
-	return align.Tell{Note: t.say, Progress: func(p align.Progress) { t.show(progressLine(p)) }, Log: slog.New(news{to: t})}
+func tellOn(t *Ticker) align.Tell {
+	return align.Tell{Note: t.Say, Progress: func(p align.Progress) { t.Show(progressLine(p)) }, Log: slog.New(news{to: t})}
 }
 
 // progressLine is how far the work is, in a line.
@@ -46,7 +46,7 @@ func progressLine(p align.Progress) string {
 // news is a log whose warnings are shown to people, a line each. What is told of an error
 // stands last.
 type news struct {
-	to   *ticker
+	to   *Ticker
 	with []slog.Attr
 }
 
@@ -68,7 +68,7 @@ func (n news) Handle(_ context.Context, r slog.Record) error {
 		add(a)
 	}
 	r.Attrs(add)
-	n.to.event(output.Clean(r.Message), output.Clean(text+why))
+	n.to.Event(output.Clean(r.Message), output.Clean(text+why))
 	return nil
 }
 

@@ -26,7 +26,7 @@ type dbRun struct {
 	quiet, lag        time.Duration
 }
 
-func dbRunCmd(a *app) *cobra.Command {
+func dbRunCmd(a *App) *cobra.Command {
 	var r dbRun
 	cmd := &cobra.Command{
 		Use:   "run --mapping FILE --source DSN --target DSN",
@@ -76,7 +76,7 @@ func parallelFlag(cmd *cobra.Command, n *int) {
 // inRange checks --parallel.
 func inRange(cmd *cobra.Command, n int) error {
 	if cmd.Flags().Changed("parallel") && (n < 1 || n > maxParallel) {
-		return usage(cmd, fmt.Errorf("--parallel %d: want 1 to %d", n, maxParallel))
+		return Usage(cmd, fmt.Errorf("--parallel %d: want 1 to %d", n, maxParallel))
 	}
 	return nil
 }
@@ -86,17 +86,17 @@ func (r *dbRun) check(cmd *cobra.Command) error {
 	f := cmd.Flags()
 	switch {
 	case r.threads < 0 || r.threads == 0 && f.Changed("max-threads-running"):
-		return usage(cmd, fmt.Errorf("--max-threads-running %d: want a number from 1", r.threads))
+		return Usage(cmd, fmt.Errorf("--max-threads-running %d: want a number from 1", r.threads))
 	case r.quiet < 0 || r.quiet == 0 && f.Changed("quiet"):
-		return usage(cmd, fmt.Errorf("--quiet %s: want a time, such as 30s", r.quiet))
+		return Usage(cmd, fmt.Errorf("--quiet %s: want a time, such as 30s", r.quiet))
 	case (r.quiet > 0 || r.catchUp || r.cutOver) && !r.follow:
-		return usage(cmd, errors.New("--quiet, --catch-up and --cut-over are for --follow, which is not given"))
+		return Usage(cmd, errors.New("--quiet, --catch-up and --cut-over are for --follow, which is not given"))
 	case r.catchUp && r.cutOver || r.quiet > 0 && (r.catchUp || r.cutOver):
-		return usage(cmd, errors.New("--quiet, --catch-up, --cut-over: want one of them, as each says when it ends"))
+		return Usage(cmd, errors.New("--quiet, --catch-up, --cut-over: want one of them, as each says when it ends"))
 	case r.lag < time.Second:
-		return usage(cmd, fmt.Errorf("--max-lag %s: want a time from 1s: servers tell whole seconds", r.lag))
+		return Usage(cmd, fmt.Errorf("--max-lag %s: want a time from 1s: servers tell whole seconds", r.lag))
 	case f.Changed("max-lag") && r.Replica == "":
-		return usage(cmd, errors.New("--max-lag is for --replica, which is not given"))
+		return Usage(cmd, errors.New("--max-lag is for --replica, which is not given"))
 	}
 	if err := inRange(cmd, r.parallel); err != nil {
 		return err
@@ -104,8 +104,8 @@ func (r *dbRun) check(cmd *cobra.Command) error {
 	return r.dbMapping.check(cmd)
 }
 
-func runDB(a *app, cmd *cobra.Command, r *dbRun) (err error) {
-	js, err := a.asJSON(cmd)
+func runDB(a *App, cmd *cobra.Command, r *dbRun) (err error) {
+	js, err := a.AsJSON(cmd)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func runDB(a *app, cmd *cobra.Command, r *dbRun) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, x.Close()) }()
-	w := &running{newTicker(a.env.Stderr)}
+	w := &running{NewTicker(a.Env.Stderr)}
 	o := &align.Options{Tell: tellOn(w.shows), Parallel: r.parallel, MaxThreadsRunning: r.threads, MaxLag: r.lag,
 		Quiet: r.quiet, CatchUp: r.catchUp, CutOver: r.cutOver}
 	switch {
@@ -127,7 +127,7 @@ func runDB(a *app, cmd *cobra.Command, r *dbRun) (err error) {
 		return showRan(a, out, js, runError(err))
 	}
 	found, err := x.Begin(cmd.Context(), o)
-	if err = errors.Join(runError(err), w.shows.end()); err != nil {
+	if err = errors.Join(runError(err), w.shows.End()); err != nil {
 		return err
 	}
 	if len(found.Errors) > 0 {
@@ -141,22 +141,22 @@ func runDB(a *app, cmd *cobra.Command, r *dbRun) (err error) {
 		return err
 	}
 	out, err := x.Run(cmd.Context(), o)
-	return showRan(a, out, js, errors.Join(runError(faults(a, err)), w.shows.end()))
+	return showRan(a, out, js, errors.Join(runError(faults(a, err)), w.shows.End()))
 }
 
 // showRan writes what a run did, unless it has failed.
-func showRan(a *app, out *align.Ran, js bool, err error) error {
+func showRan(a *App, out *align.Ran, js bool, err error) error {
 	switch {
 	case err != nil:
 		return err
 	case js:
-		return output.JSON(a.env.Stdout, out, false)
+		return output.JSON(a.Env.Stdout, out, false)
 	}
-	return output.Text(a.env.Stdout, ranText(out, output.PainterFor(a.env.Stdout)))
+	return output.Text(a.Env.Stdout, ranText(out, output.PainterFor(a.Env.Stdout)))
 }
 
 // running is a run on its way.
-type running struct{ shows *ticker }
+type running struct{ shows *Ticker }
 
 // carry follows the source until the cut-over, which is the first SIGINT. A second one
 // aborts, and so does at once all else that ends a process: who stops a machine or closes
@@ -173,7 +173,7 @@ func (w *running) carry(ctx context.Context, follow func(work context.Context, s
 	}
 	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)
-	w.shows.say("the rows are copied; what is written from now on is carried over. For the cut-over stop the old " +
+	w.shows.Say("the rows are copied; what is written from now on is carried over. For the cut-over stop the old " +
 		"platform's writers, then press Ctrl-C once")
 	stop, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
@@ -207,7 +207,7 @@ func (w *running) heed(ctx context.Context, signals <-chan os.Signal, done <-cha
 		case s := <-signals:
 			without, late = nil, nil
 			if first && s == syscall.SIGINT {
-				w.shows.say("cut-over: carrying over what is written up to now; Ctrl-C again aborts")
+				w.shows.Say("cut-over: carrying over what is written up to now; Ctrl-C again aborts")
 				close(stop)
 			} else {
 				abort(nil)

@@ -35,7 +35,7 @@ func TestOnlyOneSignalIsTheCutOver(t *testing.T) {
 				defer cancel(nil)
 				work, abort := context.WithCancelCause(t.Context())
 				defer abort(nil)
-				w := &running{shows: newTicker(&strings.Builder{})}
+				w := &running{shows: NewTicker(&strings.Builder{})}
 				signals, done, stop := make(chan os.Signal, 4), make(chan struct{}), make(chan struct{})
 				go w.heed(ctx, signals, done, stop, abort)
 				for _, what := range strings.Fields(c.what) {

@@ -60,7 +60,7 @@ type siteLoss struct {
 	Worst     string `json:"worst,omitempty"` // the guest with the longest gap
 }
 
-func sitesCmd(a *app) *cobra.Command {
+func sitesCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "sites FILE",
 		Short: "Show how the transitions of several clusters stand",
@@ -73,7 +73,7 @@ Exit codes: 0 all go on, are done or have not begun; 1 one needs a person; 2 bad
 input; 4 one does not answer, whatever the others say.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -82,8 +82,8 @@ input; 4 one does not answer, whatever the others say.`,
 	}
 }
 
-func sites(ctx context.Context, a *app, file string, js bool) error {
-	name, text, err := a.readInput(ctx, file, transition.MaxFile+1)
+func sites(ctx context.Context, a *App, file string, js bool) error {
+	name, text, err := a.ReadInput(ctx, file, transition.MaxFile+1)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
@@ -106,9 +106,9 @@ func sites(ctx context.Context, a *app, file string, js bool) error {
 	}
 	all.Wait()
 	if js {
-		err = output.JSON(a.env.Stdout, views, false)
+		err = output.JSON(a.Env.Stdout, views, false)
 	} else {
-		err = output.Text(a.env.Stdout, sitesText(views, output.PainterFor(a.env.Stdout)))
+		err = output.Text(a.Env.Stdout, sitesText(views, output.PainterFor(a.Env.Stdout)))
 	}
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func dialSites(list *transition.SitesFile) (views []*siteView, err error) {
 		targets, conf := s.Servers, (*tls.Config)(nil)
 		if s.Socket != "" {
 			targets = []string{"unix:" + s.Socket}
-		} else if conf, err = loadTLS(s.CA, s.Cert, s.Key); err != nil {
+		} else if conf, err = LoadTLS(s.CA, s.Cert, s.Key); err != nil {
 			return views, fail.Errorf(fail.Invalid, "site %s: %w", s.Name, err)
 		}
 		for _, t := range targets {

@@ -15,7 +15,7 @@ import (
 	align "holdfast/internal/transition/db"
 )
 
-func dbVerifyCmd(a *app) *cobra.Command {
+func dbVerifyCmd(a *App) *cobra.Command {
 	var m dbMapping
 	var parallel int
 	var nova novaReader
@@ -45,7 +45,7 @@ a run that follows, or was begun otherwise, 4 a server is not reachable.`,
 			return m.check(cmd)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err == nil {
 				err = nova.there(cmd)
 			}
@@ -66,16 +66,16 @@ a run that follows, or was begun otherwise, 4 a server is not reachable.`,
 	return cmd
 }
 
-func verify(ctx context.Context, a *app, x *align.Alignment, parallel int, nova novaReader, js bool) error {
-	shows := newTicker(a.env.Stderr)
+func verify(ctx context.Context, a *App, x *align.Alignment, parallel int, nova novaReader, js bool) error {
+	shows := NewTicker(a.Env.Stderr)
 	r, err := x.Verify(ctx, parallel, nova.Nova, tellOn(shows))
-	if err = errors.Join(runError(faults(a, err)), shows.end()); err != nil {
+	if err = errors.Join(runError(faults(a, err)), shows.End()); err != nil {
 		return err
 	}
 	if js {
-		err = output.JSON(a.env.Stdout, r, false)
+		err = output.JSON(a.Env.Stdout, r, false)
 	} else {
-		err = output.Text(a.env.Stdout, verifyText(r, output.PainterFor(a.env.Stdout)))
+		err = output.Text(a.Env.Stdout, verifyText(r, output.PainterFor(a.Env.Stdout)))
 	}
 	if err == nil && !r.Equal {
 		return fail.Errorf(fail.Failed, "") // all is said
@@ -163,7 +163,7 @@ func (n *novaReader) flags(cmd *cobra.Command) {
 func (n *novaReader) check(cmd *cobra.Command) error {
 	for _, f := range []string{"nova-python", "all"} {
 		if n.Conf == "" && cmd.Flags().Changed(f) {
-			return usage(cmd, fmt.Errorf("--%s: want --nova-conf, too", f))
+			return Usage(cmd, fmt.Errorf("--%s: want --nova-conf, too", f))
 		}
 	}
 	return nil
@@ -176,11 +176,11 @@ func (n *novaReader) there(cmd *cobra.Command) error {
 	}
 	f, err := os.Open(n.Conf)
 	if err != nil {
-		return usage(cmd, fmt.Errorf("--nova-conf: %w", err))
+		return Usage(cmd, fmt.Errorf("--nova-conf: %w", err))
 	}
 	defer f.Close()
 	if _, err := exec.LookPath(n.Python); err != nil {
-		return usage(cmd, fmt.Errorf("--nova-python: %w", err))
+		return Usage(cmd, fmt.Errorf("--nova-python: %w", err))
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/transition"
 )
 
-func transitionPlanCmd(a *app) *cobra.Command {
+func transitionPlanCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "plan FILE",
 		Short: "Show every step of a whole transition",
@@ -30,7 +30,7 @@ See docs/transition.md for the file.
 Exit codes: 0 shown, 2 bad input.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -39,20 +39,20 @@ Exit codes: 0 shown, 2 bad input.`,
 				return err
 			}
 			if js {
-				return output.JSON(a.env.Stdout, p, false)
+				return output.JSON(a.Env.Stdout, p, false)
 			}
-			return output.Text(a.env.Stdout, transitionText(p))
+			return output.Text(a.Env.Stdout, transitionText(p))
 		},
 	}
 }
 
 // transitionFile reads a file, and makes the plan of it.
-func transitionFile(ctx context.Context, a *app, file string) (text []byte, p *transition.Plan, err error) {
-	name, text, err := a.readInput(ctx, file, transition.MaxFile+1)
+func transitionFile(ctx context.Context, a *App, file string) (text []byte, p *transition.Plan, err error) {
+	name, text, err := a.ReadInput(ctx, file, transition.MaxFile+1)
 	if err != nil {
 		return nil, nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
-	read, faults := transition.Parse(text, func(f *transition.File) []strictyaml.Fault { return fits(a.root, f) })
+	read, faults := transition.Parse(text, func(f *transition.File) []strictyaml.Fault { return fits(a.Root, f) })
 	if len(faults) > 0 {
 		return nil, nil, fail.Errorf(fail.Invalid, "%s", strictyaml.Lines(name, faults))
 	}
@@ -77,8 +77,8 @@ func transitionText(p *transition.Plan) string {
 	return b.String()
 }
 
-func transitionRunCmd(a *app) *cobra.Command {
-	var b beginning
+func transitionRunCmd(a *App) *cobra.Command {
+	var b Beginning
 	cmd := &cobra.Command{
 		Use:   "run FILE",
 		Short: "Bring a whole platform to another version",
@@ -96,26 +96,26 @@ agent not reachable.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return transitionRun(a, cmd, args[0], b) },
 	}
-	b.flags(cmd)
+	b.Flags(cmd)
 	return cmd
 }
 
-func transitionRun(a *app, cmd *cobra.Command, file string, b beginning) error {
-	if file == "-" && !b.yes {
-		return usage(cmd, errors.New("- as FILE wants --yes: the answer would be read from there, too"))
+func transitionRun(a *App, cmd *cobra.Command, file string, b Beginning) error {
+	if file == "-" && !b.Yes {
+		return Usage(cmd, errors.New("- as FILE wants --yes: the answer would be read from there, too"))
 	}
 	ctx := cmd.Context()
 	text, p, err := transitionFile(ctx, a, file)
 	if err != nil {
 		return err
 	}
-	c, js, err := a.open(cmd)
+	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if !b.yes {
-		if err := a.begins(ctx, c, transitionText(p)+"\nType yes to begin: "); err != nil {
+	if !b.Yes {
+		if err := a.AskYesOf(ctx, c, transitionText(p)+"\nType yes to begin: "); err != nil {
 			return err
 		}
 	}
@@ -123,5 +123,5 @@ func transitionRun(a *app, cmd *cobra.Command, file string, b beginning) error {
 	if err != nil {
 		return err
 	}
-	return begun(ctx, a, c, j, b.wait, js)
+	return Begun(ctx, a, c, j, b.Wait, js)
 }

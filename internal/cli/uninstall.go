@@ -23,7 +23,7 @@ import (
 // sureFlag is the source tool's word for it.
 const sureFlag = "yes-i-really-really-mean-it"
 
-func uninstallCmd(a *app) *cobra.Command {
+func uninstallCmd(a *App) *cobra.Command {
 	var ssh sshFlags
 	var file, list, base string
 	var sure bool
@@ -43,7 +43,7 @@ unless -c names another one. This host comes last: interrupted, it goes on when
 it is run again.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -77,7 +77,7 @@ it is run again.`,
 
 // uninstallOptions are those of the configuration in a file, "": of this host, or of the set-up of a pair
 // that was begun here and did not come to an installation.
-func uninstallOptions(a *app, cmd *cobra.Command, file, list, base string) (o install.Options, err error) {
+func uninstallOptions(a *App, cmd *cobra.Command, file, list, base string) (o install.Options, err error) {
 	if begun, err := install.PairBegun(install.SetupLock, ""); err != nil || begun != "" {
 		if err == nil {
 			err = fail.Errorf(fail.Refused, "%s on this host", begun).With("wait for its end")
@@ -130,21 +130,21 @@ func readSetup(path string, note any) (begun bool, err error) {
 	return true, nil
 }
 
-func uninstall(a *app, cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {
+func uninstall(a *App, cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {
 	res, err := runUninstall(a, cmd, &o, ssh)
 	if js {
-		err = errors.Join(err, output.JSON(a.env.Stdout, res, false))
+		err = errors.Join(err, output.JSON(a.Env.Stdout, res, false))
 	} else {
-		err = errors.Join(err, output.Text(a.env.Stdout, removedText(res, output.PainterFor(a.env.Stdout))))
+		err = errors.Join(err, output.Text(a.Env.Stdout, removedText(res, output.PainterFor(a.Env.Stdout))))
 		if p := o.Config.Pair; err == nil && res.OK && p != nil && p.Device == nil {
-			err = output.Text(a.env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start "+
+			err = output.Text(a.Env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start "+
 				"it there: systemctl enable --now %s\n", output.Clean(p.Full().Database.Datadir), install.DatabaseUnit))
 		}
 	}
 	return uninstalled(cmd, res, err)
 }
 
-func runUninstall(a *app, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (install.Removed, error) {
+func runUninstall(a *App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (install.Removed, error) {
 	if err := over(a, cmd, o, ssh); err != nil {
 		return install.Removed{}, err
 	}

@@ -14,8 +14,8 @@ import (
 	"holdfast/internal/upgrade/path"
 )
 
-func upgradeCmd(a *app) *cobra.Command {
-	return group("upgrade", "Plan, check and run upgrades", upgradePathCmd(a), upgradePlanCmd(a), upgradeCheckCmd(a),
+func upgradeCmd(a *App) *cobra.Command {
+	return Group("upgrade", "Plan, check and run upgrades", upgradePathCmd(a), upgradePlanCmd(a), upgradeCheckCmd(a),
 		upgradeRunCmd(a), upgradeStatusCmd(a),
 		upgradeOrderCmd(a, "pause", "Begin no further steps; running steps continue"),
 		upgradeOrderCmd(a, "resume", "End a pause"),
@@ -31,7 +31,7 @@ type pathFlags struct {
 	components, confirmed []string
 }
 
-func upgradePathCmd(a *app) *cobra.Command {
+func upgradePathCmd(a *App) *cobra.Command {
 	var f pathFlags
 	cmd := &cobra.Command{
 		Use:   "path --catalogue NAME --from VERSION --to VERSION",
@@ -50,7 +50,7 @@ In a rolling upgrade guests keep running; in an offline one they are stopped.
 Exit codes: 0 there is a way, 1 a rule blocks it, 2 bad input.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -67,14 +67,14 @@ Exit codes: 0 there is a way, 1 a rule blocks it, 2 bad input.`,
 	return cmd
 }
 
-func upgradePath(a *app, cmd *cobra.Command, f pathFlags, js bool) error {
+func upgradePath(a *App, cmd *cobra.Command, f pathFlags, js bool) error {
 	switch {
 	case f.catalogue == "":
-		return usage(cmd, fmt.Errorf("no --catalogue given; want %s, or the path of a YAML file", catalogue.CAS))
+		return Usage(cmd, fmt.Errorf("no --catalogue given; want %s, or the path of a YAML file", catalogue.CAS))
 	case f.from == "":
-		return usage(cmd, errors.New("no --from given; want the version that is installed"))
+		return Usage(cmd, errors.New("no --from given; want the version that is installed"))
 	case f.to == "":
-		return usage(cmd, errors.New("no --to given; want the version that is wanted"))
+		return Usage(cmd, errors.New("no --to given; want the version that is wanted"))
 	}
 	cat, err := catalogue.Load(cmd.Context(), f.catalogue)
 	if err != nil {
@@ -90,7 +90,7 @@ func upgradePath(a *app, cmd *cobra.Command, f pathFlags, js bool) error {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if js {
-		err = output.JSON(a.env.Stdout, res, false)
+		err = output.JSON(a.Env.Stdout, res, false)
 	} else {
 		err = writePath(a, cat, f, res)
 	}
@@ -101,14 +101,14 @@ func upgradePath(a *app, cmd *cobra.Command, f pathFlags, js bool) error {
 }
 
 // writePath writes one line for each hop, its notes below.
-func writePath(a *app, cat *path.Catalogue, f pathFlags, res path.Result) error {
+func writePath(a *App, cat *path.Catalogue, f pathFlags, res path.Result) error {
 	// A banner is shown as the version in it.
 	from, err := version.Find(cat.Scheme(), f.from)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	var b strings.Builder
-	p := output.PainterFor(a.env.Stdout)
+	p := output.PainterFor(a.Env.Stdout)
 	switch at := from.String(); {
 	case res.Blocked != nil:
 		output.Say(&b, p, "blocked", output.Red, res.Blocked.Rule)
@@ -128,5 +128,5 @@ func writePath(a *app, cat *path.Catalogue, f pathFlags, res path.Result) error 
 			at = h.To
 		}
 	}
-	return output.Text(a.env.Stdout, b.String())
+	return output.Text(a.Env.Stdout, b.String())
 }

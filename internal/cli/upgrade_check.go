@@ -13,13 +13,13 @@ import (
 	"holdfast/internal/upgrade/check"
 )
 
-func upgradeCheckCmd(a *app) *cobra.Command {
+func upgradeCheckCmd(a *App) *cobra.Command {
 	var in upgradeInput
 	var f planFlags
 	var dir string
 	var list bool
 	cmd := &cobra.Command{
-		Annotations: map[string]string{moreForms: "html"},
+		Annotations: map[string]string{MoreForms: "html"},
 		Use:         "check",
 		Short:       "Check whether all hosts are ready for an upgrade",
 		Long: `Checks all hosts, and reports each problem with its remedy. Nothing is changed.
@@ -37,7 +37,7 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 			}
 			f.keep = f.keep || len(f.pin) > 0 // guests stay where bridges are pinned
 			_, err := f.options()
-			return usage(cmd, err)
+			return Usage(cmd, err)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
@@ -45,7 +45,7 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 			}
 			o, err := f.options()
 			if err != nil {
-				return usage(cmd, err)
+				return Usage(cmd, err)
 			}
 			return upgradeCheck(a, cmd, &in, o, dir)
 		},
@@ -57,8 +57,8 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 	return cmd
 }
 
-func upgradeCheck(a *app, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, dir string) error {
-	form, err := a.format(cmd, "html")
+func upgradeCheck(a *App, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, dir string) error {
+	form, err := a.Format(cmd, "html")
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func upgradeCheck(a *app, cmd *cobra.Command, in *upgradeInput, o upgrade.Option
 	if err != nil {
 		return err
 	}
-	c, err := a.dial(cmd)
+	c, err := a.Dial(cmd)
 	if err != nil {
 		return err
 	}
@@ -104,26 +104,26 @@ type reportFiles struct {
 }
 
 // showReport writes a report, or all of its forms into a directory.
-func showReport(a *app, rep check.Report, form, dir string) error {
+func showReport(a *App, rep check.Report, form, dir string) error {
 	if dir == "" {
-		raw, _ := lang.Raw(a.env.Stdout)
+		raw, _ := lang.Raw(a.Env.Stdout)
 		switch form {
 		case "json":
 			return check.WriteJSON(raw, rep)
 		case "html":
 			return check.WriteHTML(raw, rep)
 		}
-		return check.WriteText(a.env.Stdout, rep)
+		return check.WriteText(a.Env.Stdout, rep)
 	}
 	files, err := check.WriteAll(dir, rep)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if form == "json" {
-		return output.JSON(a.env.Stdout, reportFiles(files), false)
+		return output.JSON(a.Env.Stdout, reportFiles(files), false)
 	}
 	n := check.Count(rep.Findings)
-	return output.Text(a.env.Stdout, fmt.Sprintf("%s\n%s\n%s\n%d failed, %d warnings\n",
+	return output.Text(a.Env.Stdout, fmt.Sprintf("%s\n%s\n%s\n%d failed, %d warnings\n",
 		output.Clean(files.Text), output.Clean(files.JSON), output.Clean(files.HTML), n[check.Fail], n[check.Warn]))
 }
 
@@ -135,14 +135,14 @@ type listedCheck struct {
 	Doc   string       `json:"doc"`
 }
 
-func listChecks(a *app, cmd *cobra.Command) error {
-	js, err := a.asJSON(cmd)
+func listChecks(a *App, cmd *cobra.Command) error {
+	js, err := a.AsJSON(cmd)
 	if err != nil {
 		return err
 	}
 	var out []listedCheck
 	var b strings.Builder
-	p := output.PainterFor(a.env.Stdout)
+	p := output.PainterFor(a.Env.Stdout)
 	for _, c := range check.List() {
 		out = append(out, listedCheck{c.ID, c.When, c.Title, c.Doc})
 		var when []string
@@ -153,9 +153,9 @@ func listChecks(a *app, cmd *cobra.Command) error {
 		output.Say(&b, p, "", output.Plain, c.Doc)
 	}
 	if js {
-		return output.JSON(a.env.Stdout, out, false)
+		return output.JSON(a.Env.Stdout, out, false)
 	}
-	return output.Text(a.env.Stdout, b.String())
+	return output.Text(a.Env.Stdout, b.String())
 }
 
 // failedChecks writes what has failed.
@@ -179,10 +179,10 @@ func failedChecks(b *strings.Builder, p output.Painter, rep *check.Report) {
 	}
 }
 
-func upgradeReportCmd(a *app) *cobra.Command {
+func upgradeReportCmd(a *App) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
-		Annotations: map[string]string{moreForms: "html"},
+		Annotations: map[string]string{MoreForms: "html"},
 		Use:         "report",
 		Short:       "Report on the last upgrade",
 		Long: `Checks all hosts and reports their state after the last upgrade. If lost packets
@@ -190,11 +190,11 @@ were measured, the report shows how many each guest lost. The report is text,
 JSON or a page for a browser (-o html); --dir writes all three into a directory.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			form, err := a.format(cmd, "html")
+			form, err := a.Format(cmd, "html")
 			if err != nil {
 				return err
 			}
-			c, err := a.dial(cmd)
+			c, err := a.Dial(cmd)
 			if err != nil {
 				return err
 			}

@@ -13,9 +13,9 @@ import (
 )
 
 // awaitUpgrade follows an upgrade to its end, or until a failure needs a person.
-func awaitUpgrade(ctx context.Context, a *app, c *api.Client, j job.View, js bool) error {
+func awaitUpgrade(ctx context.Context, a *App, c *api.Client, j job.View, js bool) error {
 	look := func(ctx context.Context, j job.View) (job.View, error) { return lookAtRun(ctx, c, j) }
-	err := awaitRun(ctx, a, j, js, look, "holdfast upgrade status")
+	err := AwaitRun(ctx, a, j, js, look, "holdfast upgrade status")
 	if js || ctx.Err() != nil {
 		return err
 	}
@@ -24,8 +24,8 @@ func awaitUpgrade(ctx context.Context, a *app, c *api.Client, j job.View, js boo
 		return errors.Join(err, uerr)
 	}
 	var b strings.Builder
-	saidOf(&b, output.PainterFor(a.env.Stderr), u.Found)
-	return errors.Join(err, output.Text(a.env.Stderr, b.String()))
+	saidOf(&b, output.PainterFor(a.Env.Stderr), u.Found)
+	return errors.Join(err, output.Text(a.Env.Stderr, b.String()))
 }
 
 // lookAtRun asks how a run stands. An upgrade tells of the steps only that run or

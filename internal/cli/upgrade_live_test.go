@@ -226,7 +226,7 @@ func TestUpgradePage(t *testing.T) {
 			t.Errorf("the page does not name the state %s", word)
 		}
 	}
-	for _, c := range upgradeCmd((&app{})).Commands() {
+	for _, c := range upgradeCmd((&App{})).Commands() {
 		if !strings.Contains(page, "upgrade "+c.Name()) {
 			t.Errorf("the page does not name upgrade %s", c.Name())
 		}

@@ -12,25 +12,25 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func upgradeOrderCmd(a *app, order, short string) *cobra.Command {
+func upgradeOrderCmd(a *App, order, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: order, Short: short, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return orderUpgrade(a, cmd, order, "", "") },
 	}
 }
 
-func upgradeRetryCmd(a *app) *cobra.Command {
+func upgradeRetryCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use: "retry STEP", Short: "Repeat a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return orderUpgrade(a, cmd, "retry", args[0], "") },
 	}
 }
 
-func upgradeSkipCmd(a *app) *cobra.Command {
+func upgradeSkipCmd(a *App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "skip STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return wantReason(cmd, reason) },
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return WantReason(cmd, reason) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return orderUpgrade(a, cmd, "skip", args[0], reason)
 		},
@@ -40,8 +40,8 @@ func upgradeSkipCmd(a *app) *cobra.Command {
 }
 
 // orderUpgrade gives the job of the upgrade an order.
-func orderUpgrade(a *app, cmd *cobra.Command, order, step, reason string) error {
-	c, js, err := a.open(cmd)
+func orderUpgrade(a *App, cmd *cobra.Command, order, step, reason string) error {
+	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err
 	}
@@ -58,19 +58,19 @@ func orderUpgrade(a *app, cmd *cobra.Command, order, step, reason string) error 
 		return err
 	}
 	if js {
-		return output.JSON(a.env.Stdout, j, false)
+		return output.JSON(a.Env.Stdout, j, false)
 	}
-	text := output.Clean(j.ID) + ": " + jobState(j).Text
+	text := output.Clean(j.ID) + ": " + JobState(j).Text
 	if why := j.Because(); why != "" {
 		text += ": " + output.Clean(why)
 	}
 	if step != "" && j.State == "paused" {
 		text += "\nlet it go on with: holdfast upgrade resume"
 	}
-	return output.Text(a.env.Stdout, text+"\n")
+	return output.Text(a.Env.Stdout, text+"\n")
 }
 
-func upgradeApproveCmd(a *app) *cobra.Command {
+func upgradeApproveCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "approve HOST...",
 		Short: "Approve hosts, so that they may begin",
@@ -82,7 +82,7 @@ func upgradeApproveCmd(a *app) *cobra.Command {
 	}
 }
 
-func upgradeDropCmd(a *app) *cobra.Command {
+func upgradeDropCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "drop HOST...",
 		Short: "Leave out hosts that are away",
@@ -97,8 +97,8 @@ Refused while the host's agent answers.`,
 }
 
 // admitHosts approves or drops hosts, one after the other.
-func admitHosts(a *app, cmd *cobra.Command, hosts []string, drop bool, said string) error {
-	c, js, err := a.open(cmd)
+func admitHosts(a *App, cmd *cobra.Command, hosts []string, drop bool, said string) error {
+	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func admitHosts(a *app, cmd *cobra.Command, hosts []string, drop bool, said stri
 			return err
 		}
 		if !js {
-			if err := output.Text(a.env.Stdout, fmt.Sprintf(said, output.Clean(h))); err != nil {
+			if err := output.Text(a.Env.Stdout, fmt.Sprintf(said, output.Clean(h))); err != nil {
 				return err
 			}
 		}
@@ -119,10 +119,10 @@ func admitHosts(a *app, cmd *cobra.Command, hosts []string, drop bool, said stri
 	return nil
 }
 
-func showUpgradeNow(ctx context.Context, a *app, c *api.Client) error {
+func showUpgradeNow(ctx context.Context, a *App, c *api.Client) error {
 	u, err := c.Upgrade(ctx)
 	if err != nil {
 		return err
 	}
-	return output.JSON(a.env.Stdout, u, false)
+	return output.JSON(a.Env.Stdout, u, false)
 }

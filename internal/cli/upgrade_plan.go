@@ -165,7 +165,7 @@ func pairs(flag string, list []string) (map[string]string, error) {
 	return out, nil
 }
 
-func upgradePlanCmd(a *app) *cobra.Command {
+func upgradePlanCmd(a *App) *cobra.Command {
 	var f planFlags
 	var c checkFlags
 	var inventory, file string
@@ -188,19 +188,19 @@ Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if inventory == "" || file == "" {
-				return usage(cmd, errors.New("--inventory and --bundle are needed; want the path of a file for each"))
+				return Usage(cmd, errors.New("--inventory and --bundle are needed; want the path of a file for each"))
 			}
 			_, err := f.options()
-			return usage(cmd, err)
+			return Usage(cmd, err)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+			js, err := a.AsJSON(cmd)
 			if err != nil {
 				return err
 			}
 			o, err := f.options()
 			if err != nil {
-				return usage(cmd, err)
+				return Usage(cmd, err)
 			}
 			p, err := planOf(a, cmd, inventory, file, &c, o)
 			if err != nil {
@@ -221,7 +221,7 @@ Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 }
 
 // planOf makes the plan.
-func planOf(a *app, cmd *cobra.Command, inventory, file string, c *checkFlags,
+func planOf(a *App, cmd *cobra.Command, inventory, file string, c *checkFlags,
 	o upgrade.Options) (*upgrade.Plan, error) {
 	keys, err := c.options()
 	if err != nil {
@@ -259,12 +259,12 @@ func planOf(a *app, cmd *cobra.Command, inventory, file string, c *checkFlags,
 }
 
 // showPlan writes a plan. One that is blocked ends the command with 1.
-func showPlan(a *app, p *upgrade.Plan, js bool, show detail) error {
+func showPlan(a *App, p *upgrade.Plan, js bool, show detail) error {
 	var err error
 	if js {
-		err = output.JSON(a.env.Stdout, p, false)
+		err = output.JSON(a.Env.Stdout, p, false)
 	} else {
-		err = output.Text(a.env.Stdout, planText(p, output.PainterFor(a.env.Stdout), show))
+		err = output.Text(a.Env.Stdout, planText(p, output.PainterFor(a.Env.Stdout), show))
 	}
 	if err == nil && p.Blocked() {
 		return fail.Errorf(fail.Failed, "") // all is said

@@ -30,9 +30,9 @@ type upgradeInput struct {
 	trust                   checkFlags
 }
 
-func (in *upgradeInput) flags(a *app, cmd *cobra.Command) {
+func (in *upgradeInput) flags(a *App, cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&a.key, tlsKeyFlag, "", "PEM `file` with the client's key, for --server")
+	fl.StringVar(&a.Key, TLSKeyFlag, "", "PEM `file` with the client's key, for --server")
 	fl.StringVar(&in.file, "bundle", "", "`file` with the bundle")
 	fl.StringArrayVar(&in.trust.keys, "key", nil, "`file` with a minisign public key;\nmay be repeated")
 	fl.StringVar(&in.trust.signature, "signature", "", "`file` with the signature over a package of\nanother layout")
@@ -44,7 +44,7 @@ func (in *upgradeInput) flags(a *app, cmd *cobra.Command) {
 // check looks at what the flags say.
 func (in *upgradeInput) check(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("version") && in.version == "" {
-		return usage(cmd, errors.New("--version \"\": want the version that is installed"))
+		return Usage(cmd, errors.New("--version \"\": want the version that is installed"))
 	}
 	return nil
 }
@@ -65,7 +65,7 @@ func (in *upgradeInput) request(o upgrade.Options) (request.Request, error) {
 
 // bundleFile opens a bundle and checks as much of it as can be seen at once, so
 // that nothing large is sent in vain.
-func bundleFile(ctx context.Context, a *app, in *upgradeInput) (*os.File, request.Trust, error) {
+func bundleFile(ctx context.Context, a *App, in *upgradeInput) (*os.File, request.Trust, error) {
 	trust := request.Trust{AllowUnsigned: in.trust.unsigned}
 	o, err := in.trust.options()
 	if err != nil {
@@ -85,7 +85,7 @@ func bundleFile(ctx context.Context, a *app, in *upgradeInput) (*os.File, reques
 	return f, trust, nil
 }
 
-func lookAtBundle(ctx context.Context, a *app, f *os.File, file string, o bundle.Options) error {
+func lookAtBundle(ctx context.Context, a *App, f *os.File, file string, o bundle.Options) error {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return fail.Errorf(fail.Invalid, "%s: it is no regular file, want a bundle", file)
 	}
@@ -100,14 +100,14 @@ func lookAtBundle(ctx context.Context, a *app, f *os.File, file string, o bundle
 }
 
 // bring brings a bundle to the agent.
-func bring(ctx context.Context, a *app, c *api.Client, f *os.File, trust request.Trust) (request.BundleInfo, error) {
+func bring(ctx context.Context, a *App, c *api.Client, f *os.File, trust request.Trust) (request.BundleInfo, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return request.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
 	}
 	m := &meter{r: f, size: info.Size(), name: output.Clean(info.Name()), said: -1}
-	if output.IsTerminal(a.env.Stderr) {
-		m.w = a.env.Stderr
+	if output.IsTerminal(a.Env.Stderr) {
+		m.w = a.Env.Stderr
 	}
 	b, err := c.PutBundle(ctx, m, trust)
 	return b, errors.Join(err, m.end())
@@ -150,13 +150,13 @@ func (m *meter) end() error {
 
 // upgradeBeginning says how a run of an upgrade is begun.
 type upgradeBeginning struct {
-	beginning
+	Beginning
 	dryRun bool
 	join   bool // an upgrade to the same bundle counts
 	show   detail
 }
 
-func upgradeRunCmd(a *app) *cobra.Command {
+func upgradeRunCmd(a *App) *cobra.Command {
 	var f planFlags
 	var in upgradeInput
 	var b upgradeBeginning
@@ -180,18 +180,18 @@ refused, for example because another upgrade runs; 4 agent not reachable.`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if in.file == "" {
-				return usage(cmd, errors.New("no --bundle given; want the path of a bundle"))
+				return Usage(cmd, errors.New("no --bundle given; want the path of a bundle"))
 			}
 			if err := in.check(cmd); err != nil {
 				return err
 			}
 			_, err := f.options()
-			return usage(cmd, err)
+			return Usage(cmd, err)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := f.options()
 			if err != nil {
-				return usage(cmd, err)
+				return Usage(cmd, err)
 			}
 			return upgradeRun(a, cmd, &in, o, b)
 		},
@@ -200,13 +200,13 @@ refused, for example because another upgrade runs; 4 agent not reachable.`,
 	cmd.Flags().BoolVar(&b.dryRun, "dry-run", false, "show the plan only")
 	cmd.Flags().BoolVar(&b.join, "join", false, "where an upgrade to this bundle is under way or\ndone, begin none, and count that one")
 	b.show.flags(cmd, "with --dry-run: ")
-	b.flags(cmd)
+	b.Flags(cmd)
 	f.flags(cmd)
 	return cmd
 }
 
-func upgradeRun(a *app, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, b upgradeBeginning) error {
-	c, js, err := a.open(cmd)
+func upgradeRun(a *App, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, b upgradeBeginning) error {
+	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func upgradeRun(a *app, cmd *cobra.Command, in *upgradeInput, o upgrade.Options,
 }
 
 // joined takes an upgrade to the bundle in f for this one where it is under way or done: is.
-func joined(ctx context.Context, a *app, c *api.Client, u request.Standing, f *os.File, b upgradeBeginning,
+func joined(ctx context.Context, a *App, c *api.Client, u request.Standing, f *os.File, b upgradeBeginning,
 	js bool) (is bool, err error) {
 	sum := sha256.New()
 	_, err = io.Copy(sum, f)
@@ -259,22 +259,22 @@ func joined(ctx context.Context, a *app, c *api.Client, u request.Standing, f *o
 		return false, nil
 	case u.Job.State == "ended" && u.Job.Result != "done":
 		return false, nil
-	case u.Job.State != "ended" && b.wait:
+	case u.Job.State != "ended" && b.Wait:
 		return true, awaitUpgrade(ctx, a, c, *u.Job, js)
 	case js:
-		return true, output.JSON(a.env.Stdout, outcome{Job: u.Job}, false)
+		return true, output.JSON(a.Env.Stdout, Outcome{Job: u.Job}, false)
 	}
 	text := fmt.Sprintf("%s is there already: %s: %s\n", output.Clean(u.Job.ID), output.Clean(u.Job.Title),
-		jobState(*u.Job).Text)
+		JobState(*u.Job).Text)
 	for _, h := range leftBehind(u.Behind) {
 		text += h + "\n"
 	}
-	return true, output.Text(a.env.Stdout, text)
+	return true, output.Text(a.Env.Stdout, text)
 }
 
 // beginUpgrade begins a run of any purpose, after asking.
-func beginUpgrade(ctx context.Context, a *app, c *api.Client, r request.Request, b upgradeBeginning, js bool) error {
-	if b.dryRun || !b.yes {
+func beginUpgrade(ctx context.Context, a *App, c *api.Client, r request.Request, b upgradeBeginning, js bool) error {
+	if b.dryRun || !b.Yes {
 		p, err := c.PlanUpgrade(ctx, r)
 		switch {
 		case err != nil:
@@ -295,19 +295,19 @@ func beginUpgrade(ctx context.Context, a *app, c *api.Client, r request.Request,
 	if begun.Job == nil {
 		return notBegun(a, begun, js)
 	}
-	if b.wait {
+	if b.Wait {
 		return awaitUpgrade(ctx, a, c, *begun.Job, js)
 	}
 	if js {
-		return output.JSON(a.env.Stdout, outcome{Job: begun.Job}, false)
+		return output.JSON(a.Env.Stdout, Outcome{Job: begun.Job}, false)
 	}
-	return output.Text(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast upgrade status --watch\n",
+	return output.Text(a.Env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast upgrade status --watch\n",
 		output.Clean(begun.Job.ID), output.Clean(begun.Job.Title)))
 }
 
 // confirmPlan shows a plan in short, and asks.
-func confirmPlan(ctx context.Context, a *app, p *upgrade.Plan) error {
-	typed, err := a.typed(ctx, shortPlan(p, output.PainterFor(a.env.Stderr))+"\nType yes to begin: ")
+func confirmPlan(ctx context.Context, a *App, p *upgrade.Plan) error {
+	typed, err := a.Ask(ctx, shortPlan(p, output.PainterFor(a.Env.Stderr))+"\nType yes to begin: ")
 	if err != nil {
 		return err
 	}
@@ -318,18 +318,18 @@ func confirmPlan(ctx context.Context, a *app, p *upgrade.Plan) error {
 }
 
 // notBegun says what stands in the way.
-func notBegun(a *app, begun request.Begun, js bool) error {
+func notBegun(a *App, begun request.Begun, js bool) error {
 	var err error
 	if js {
-		err = output.JSON(a.env.Stdout, outcome{Plan: &begun.Plan, Report: begun.Report}, false)
+		err = output.JSON(a.Env.Stdout, Outcome{Plan: &begun.Plan, Report: begun.Report}, false)
 	} else {
 		var b strings.Builder
-		p := output.PainterFor(a.env.Stdout)
+		p := output.PainterFor(a.Env.Stdout)
 		planFindings(&b, p, &begun.Plan, false)
 		if begun.Report != nil {
 			failedChecks(&b, p, begun.Report)
 		}
-		err = output.Text(a.env.Stdout, b.String()+"nothing was begun\n")
+		err = output.Text(a.Env.Stdout, b.String()+"nothing was begun\n")
 	}
 	if err == nil {
 		err = fail.Errorf(blockedKind(begun.Plan.Purpose), "") // all is said
@@ -351,7 +351,7 @@ func lostFlag(cmd *cobra.Command, lost *[]string) {
 	cmd.Flags().StringSliceVar(lost, "lost", nil, "`host` that will not come back and is left out;\nmay be repeated")
 }
 
-func upgradeCommitCmd(a *app) *cobra.Command {
+func upgradeCommitCmd(a *App) *cobra.Command {
 	var b upgradeBeginning
 	var lost []string
 	cmd := &cobra.Command{
@@ -368,11 +368,11 @@ shows what it will do, and asks.`,
 		},
 	}
 	lostFlag(cmd, &lost)
-	b.flags(cmd)
+	b.Flags(cmd)
 	return cmd
 }
 
-func upgradeRollbackCmd(a *app) *cobra.Command {
+func upgradeRollbackCmd(a *App) *cobra.Command {
 	var b upgradeBeginning
 	var lost []string
 	cmd := &cobra.Command{
@@ -390,12 +390,12 @@ anew since.`,
 		},
 	}
 	lostFlag(cmd, &lost)
-	b.flags(cmd)
+	b.Flags(cmd)
 	return cmd
 }
 
-func runPurpose(a *app, cmd *cobra.Command, r request.Request, b upgradeBeginning) error {
-	c, js, err := a.open(cmd)
+func runPurpose(a *App, cmd *cobra.Command, r request.Request, b upgradeBeginning) error {
+	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err
 	}
@@ -407,7 +407,7 @@ func runPurpose(a *app, cmd *cobra.Command, r request.Request, b upgradeBeginnin
 func eachOnce(cmd *cobra.Command, hosts []string) error {
 	for i, h := range hosts {
 		if h == "" || slices.Contains(hosts[:i], h) {
-			return usage(cmd, fmt.Errorf("host %q: want names of hosts, each once", h))
+			return Usage(cmd, fmt.Errorf("host %q: want names of hosts, each once", h))
 		}
 	}
 	return nil

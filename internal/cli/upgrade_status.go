@@ -26,14 +26,14 @@ const (
 	maxStepRows = 20
 )
 
-func upgradeStatusCmd(a *app) *cobra.Command {
+func upgradeStatusCmd(a *App) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the state of the upgrade, and the next commands",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
@@ -48,7 +48,7 @@ func upgradeStatusCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return output.Text(a.env.Stdout, upgradeText(u, output.PainterFor(a.env.Stdout)))
+			return output.Text(a.Env.Stdout, upgradeText(u, output.PainterFor(a.Env.Stdout)))
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
@@ -58,10 +58,10 @@ func upgradeStatusCmd(a *app) *cobra.Command {
 // watchUpgrade shows how the upgrade stands until the user ends it, which is no
 // error. On a terminal it stays in place; elsewhere only changed text is written
 // again. An agent that has answered once may go away: upgrades start agents again.
-func watchUpgrade(ctx context.Context, a *app, c *api.Client, js bool) error {
+func watchUpgrade(ctx context.Context, a *App, c *api.Client, js bool) error {
 	tick := time.NewTicker(upgradeEvery)
 	defer tick.Stop()
-	v := &upgradeView{app: a, js: js, terminal: output.IsTerminal(a.env.Stdout)}
+	v := &upgradeView{app: a, js: js, terminal: output.IsTerminal(a.Env.Stdout)}
 	for {
 		u, err := c.Upgrade(ctx)
 		if ctx.Err() != nil {
@@ -80,7 +80,7 @@ func watchUpgrade(ctx context.Context, a *app, c *api.Client, js bool) error {
 
 // upgradeView shows the same thing again and again.
 type upgradeView struct {
-	app      *app
+	app      *App
 	js       bool
 	terminal bool
 	last     string // that the agent said
@@ -91,7 +91,7 @@ type upgradeView struct {
 func (v *upgradeView) show(u request.Standing, err error) error {
 	text := ""
 	switch {
-	case err != nil && (v.last == "" || !away(err)):
+	case err != nil && (v.last == "" || !Away(err)):
 		return err
 	case err != nil && v.js:
 		return nil
@@ -99,9 +99,9 @@ func (v *upgradeView) show(u request.Standing, err error) error {
 		text = v.last + "\nagent     gives no answer and is asked again; the above may be old\n"
 	case v.js:
 		v.last = "answered"
-		return output.JSON(v.app.env.Stdout, u, true)
+		return output.JSON(v.app.Env.Stdout, u, true)
 	default:
-		text = upgradeText(u, output.PainterFor(v.app.env.Stdout))
+		text = upgradeText(u, output.PainterFor(v.app.Env.Stdout))
 		v.last = text
 	}
 	before := v.said
@@ -114,7 +114,7 @@ func (v *upgradeView) show(u request.Standing, err error) error {
 	case before != "":
 		text = "\n" + text
 	}
-	return output.Text(v.app.env.Stdout, text)
+	return output.Text(v.app.Env.Stdout, text)
 }
 
 // upgradeText writes how an upgrade stands for people, in at most 80 columns.
@@ -122,8 +122,8 @@ func upgradeText(u request.Standing, p output.Painter) string {
 	var b strings.Builder
 	upgradeHead(&b, p, u)
 	if j := u.Job; j != nil {
-		for _, s := range stuckSteps(*j) {
-			stuckText(&b, p, s, fewLines)
+		for _, s := range StuckSteps(*j) {
+			StuckText(&b, p, s, FewLines)
 		}
 		sayAll(&b, p, "waits", output.Yellow, j.WaitsFor())
 	}
@@ -287,7 +287,7 @@ func upgradeHead(b *strings.Builder, p output.Painter, u request.Standing) {
 		output.Say(b, p, "run", output.Plain, "none yet")
 		return
 	}
-	ends := jobState(*j)
+	ends := JobState(*j)
 	text = output.Clean(j.ID) + ": " + output.Or(u.Purpose, j.Kind)
 	if u.Mode != "" {
 		text += ", " + output.Clean(u.Mode)
@@ -344,7 +344,7 @@ func trouble(h request.HostStanding, stuck map[cluster.HostID]bool) int {
 func upgradeHosts(b *strings.Builder, p output.Painter, u request.Standing) {
 	stuck := map[cluster.HostID]bool{}
 	if u.Job != nil {
-		for _, s := range stuckSteps(*u.Job) {
+		for _, s := range StuckSteps(*u.Job) {
 			stuck[s.Host] = true
 		}
 	}
@@ -404,7 +404,7 @@ func runningSteps(b *strings.Builder, p output.Painter, j *job.View) {
 		case len(rows) == maxStepRows:
 			more++
 		default:
-			rows = append(rows, []output.Cell{{Text: output.Clean(s.ID)}, stepState(s), {Text: output.Or(s.Note, "-")}})
+			rows = append(rows, []output.Cell{{Text: output.Clean(s.ID)}, StepState(s), {Text: output.Or(s.Note, "-")}})
 		}
 	}
 	if len(rows) == 0 {
@@ -438,7 +438,7 @@ func saidLately(b *strings.Builder, j *job.View) {
 		}
 		b.WriteString("\n" + head + "\n")
 		log := strings.Split(strings.TrimRight(s.Tail, "\n"), "\n")
-		for _, l := range log[max(0, len(log)-fewLines):] {
+		for _, l := range log[max(0, len(log)-FewLines):] {
 			if l != "" {
 				b.WriteString("          | " + output.Clean(l) + "\n")
 			}

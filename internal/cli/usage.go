@@ -10,31 +10,31 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// usage makes the error of a command that was called wrongly.
-func usage(cmd *cobra.Command, err error) error {
+// Usage makes the error of a command that was called wrongly.
+func Usage(cmd *cobra.Command, err error) error {
 	var e *fail.Error
 	if err == nil || errors.As(err, &e) {
 		return err
 	}
-	return fail.Errorf(fail.Invalid, "%w", plainly(cmd, err)).With("see: " + cmd.CommandPath() + " --help")
+	return fail.Errorf(fail.Invalid, "%w", Plainly(cmd, err)).With("see: " + cmd.CommandPath() + " --help")
 }
 
-// markUsage makes wrong flags and arguments of all commands bad input, and so a command that only holds others.
-func markUsage(cmd *cobra.Command) {
-	cmd.SetFlagErrorFunc(usage)
+// MarkUsage makes wrong flags and arguments of all commands bad input, and so a command that only holds others.
+func MarkUsage(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(Usage)
 	if cmd.HasParent() && cmd.HasSubCommands() && !cmd.Runnable() {
 		holds(cmd)
 	}
 	if check := cmd.Args; check != nil {
-		cmd.Args = func(c *cobra.Command, args []string) error { return usage(c, check(c, args)) }
+		cmd.Args = func(c *cobra.Command, args []string) error { return Usage(c, check(c, args)) }
 	}
 	for _, c := range cmd.Commands() {
-		markUsage(c)
+		MarkUsage(c)
 	}
 }
 
-// group makes a command that only holds others.
-func group(use, short string, sub ...*cobra.Command) *cobra.Command {
+// Group makes a command that only holds others.
+func Group(use, short string, sub ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short}
 	cmd.AddCommand(sub...)
 	holds(cmd)
@@ -49,14 +49,14 @@ func holds(cmd *cobra.Command) {
 		if len(args) > 0 {
 			what = fmt.Sprintf("unknown command %q", args[0])
 		}
-		return usage(c, choices{fmt.Errorf("%s: %s; want %s", c.CommandPath(), what, subcommands(c))})
+		return Usage(c, choices{fmt.Errorf("%s: %s; want %s", c.CommandPath(), what, subcommands(c))})
 	}
 }
 
-// wantReason refuses to skip a step for no reason.
-func wantReason(cmd *cobra.Command, reason string) error {
+// WantReason refuses to skip a step for no reason.
+func WantReason(cmd *cobra.Command, reason string) error {
 	if strings.TrimSpace(reason) == "" {
-		return usage(cmd, errors.New("no --reason given; want why the step is skipped"))
+		return Usage(cmd, errors.New("no --reason given; want why the step is skipped"))
 	}
 	return nil
 }

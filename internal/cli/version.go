@@ -18,7 +18,7 @@ type versions struct {
 	Error  string       `json:"agent_error,omitempty"` // why Agent is missing
 }
 
-func versionCmd(a *app) *cobra.Command {
+func versionCmd(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Show the version of this program and of the agent",
@@ -26,23 +26,23 @@ func versionCmd(a *app) *cobra.Command {
 agent is not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			ctx, cancel := context.WithTimeout(cmd.Context(), versionTime)
+			ctx, cancel := context.WithTimeout(cmd.Context(), VersionTime)
 			defer cancel()
-			v := versions{Client: api.Version{Version: a.env.Version, Go: runtime.Version()}}
+			v := versions{Client: api.Version{Version: a.Env.Version, Go: runtime.Version()}}
 			if agent, err := c.Version(ctx); err != nil {
 				v.Error = err.Error()
 			} else {
 				v.Agent = &agent
 			}
 			if js {
-				return output.JSON(a.env.Stdout, v, false)
+				return output.JSON(a.Env.Stdout, v, false)
 			}
-			return output.Text(a.env.Stdout, versionText(v))
+			return output.Text(a.Env.Stdout, versionText(v))
 		},
 	}
 }

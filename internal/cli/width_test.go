@@ -116,7 +116,7 @@ func TestTerminalsWidth(t *testing.T) {
 			read <- string(b)
 		}()
 		slow := fail.Errorf(fail.Invalid, "%s", strings.Repeat("what was wrong with it, ", 9)).With(strings.Repeat("what to do about it, ", 9))
-		report(slave, "holdfast", slow, slow)
+		Report(slave, "holdfast", slow, slow)
 		if _, err := io.WriteString(slave, installText(install.Result{Report: install.Report{Findings: []install.Finding{
 			{Node: "node1", Check: "clock", Result: install.Fail, Finding: slow.Message, Remedy: slow.Remedy}}}}, true,
 			output.PainterFor(slave))); err != nil {

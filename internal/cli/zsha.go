@@ -43,7 +43,7 @@ const (
 // the exit codes are ours.
 func NewZsha(env Env) *cobra.Command {
 	env.Stderr = zshaWriter{env.Stderr}
-	a := &app{env: env, output: "text"}
+	a := &App{Env: env, Output: "text"}
 	root := &cobra.Command{
 		Use: ZshaName, Short: "The commands of the suite that Holdfast replaces", Long: zshaHelp, Example: zshaExample,
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
@@ -60,23 +60,23 @@ func NewZsha(env Env) *cobra.Command {
 	root.SetIn(env.Stdin)
 	root.SetHelpFunc(func(c *cobra.Command, args []string) {
 		if c.HasParent() {
-			help(c, args)
+			Help(c, args)
 			return
 		}
 		_ = output.Text(env.Stdout, zshaHelp) // there is nobody to tell
 	})
-	root.SetUsageFunc(usageText)
-	asks := helpCmd()
+	root.SetUsageFunc(UsageText)
+	asks := HelpCmd()
 	asks.Hidden = true // it is not among that tool's
 	root.SetHelpCommand(asks)
 	f := root.PersistentFlags()
 	f.BoolP(zshaMore, "v", false, "show version, print execution details")
-	f.StringVar(&a.socket, "socket", "", "agent's unix `path` (default $"+socketEnv+", else "+DefaultSocket+")")
+	f.StringVar(&a.Socket, "socket", "", "agent's unix `path` (default $"+SocketEnv+", else "+DefaultSocket+")")
 	root.AddCommand(zshaCommands(a)...)
 	for _, c := range root.Commands() {
 		zshaDetails(a, c)
 	}
-	markUsage(root)
+	MarkUsage(root)
 	return root
 }
 
@@ -96,19 +96,19 @@ const zshaMore = "version"
 func zshaTellsMore(cmd *cobra.Command) bool { return cmd.Flag(zshaMore).Value.String() == "true" }
 
 // zshaDetails has a command tell, with -v, by which version it was done and how long it took.
-func zshaDetails(a *app, c *cobra.Command) {
+func zshaDetails(a *App, c *cobra.Command) {
 	run := c.RunE
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if !zshaTellsMore(cmd) {
 			return run(cmd, args)
 		}
 		begin := time.Now()
-		err := output.Text(a.env.Stderr, zshaVersion(a.env))
+		err := output.Text(a.Env.Stderr, zshaVersion(a.Env))
 		if err == nil {
 			err = run(cmd, args)
 		}
 		return errors.Join(err,
-			output.Text(a.env.Stderr, fmt.Sprintf("%s: %.1f s\n", cmd.CommandPath(), time.Since(begin).Seconds())))
+			output.Text(a.Env.Stderr, fmt.Sprintf("%s: %.1f s\n", cmd.CommandPath(), time.Since(begin).Seconds())))
 	}
 }
 
@@ -123,17 +123,17 @@ func zshaVersion(env Env) string {
 
 // zshaWrite writes one of the source tool's files. A link that somebody has put
 // there is replaced, not followed.
-func zshaWrite(a *app, name string, text []byte) error {
+func zshaWrite(a *App, name string, text []byte) error {
 	file := filepath.Join(os.TempDir(), name)
 	if err := durable.WriteFile(file, text, 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
-	return output.Text(a.env.Stdout, "output config json file to "+file+"\n")
+	return output.Text(a.Env.Stdout, "output config json file to "+file+"\n")
 }
 
-func zshaSampleTo(a *app, cmd *cobra.Command, kind string) error {
+func zshaSampleTo(a *App, cmd *cobra.Command, kind string) error {
 	if kind != config.FileConf && kind != config.CephConf {
-		return usage(cmd, fmt.Errorf("sample of kind %q: want %s or %s", kind, config.CephConf, config.FileConf))
+		return Usage(cmd, fmt.Errorf("sample of kind %q: want %s or %s", kind, config.CephConf, config.FileConf))
 	}
 	text, err := config.Sample(kind, rand.Reader)
 	if err != nil {
@@ -142,8 +142,8 @@ func zshaSampleTo(a *app, cmd *cobra.Command, kind string) error {
 	return zshaWrite(a, fmt.Sprintf(zshaSample, kind), text)
 }
 
-func zshaExport(a *app, cmd *cobra.Command) error {
-	cl, _, err := asked(a, cmd, clusterConfig)
+func zshaExport(a *App, cmd *cobra.Command) error {
+	cl, _, err := Asked(a, cmd, ClusterConfig)
 	if err != nil {
 		return err
 	}
@@ -151,36 +151,36 @@ func zshaExport(a *app, cmd *cobra.Command) error {
 }
 
 // zshaCheck says what is wrong with a configuration, or that nothing is.
-func zshaCheck(a *app, cmd *cobra.Command, file string, undersized bool) error {
+func zshaCheck(a *App, cmd *cobra.Command, file string, undersized bool) error {
 	_, warnings, err := zshaRead(cmd.Context(), a, file, undersized)
 	if err != nil {
 		return err
 	}
-	return a.writeCheck(nil, warnings)
+	return a.WriteCheck(nil, warnings)
 }
 
 // zshaRead reads a configuration; it has told all that is wrong with it.
-func zshaRead(ctx context.Context, a *app, file string,
+func zshaRead(ctx context.Context, a *App, file string,
 	undersized bool) (cl config.Cluster, warnings []config.Warning, err error) {
-	name, data, err := a.readConfig(ctx, file)
+	name, data, err := a.ReadConfig(ctx, file)
 	if err != nil {
 		return cl, nil, err
 	}
 	cl, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized, ReadFile: config.ReadFile})
 	if len(faults) > 0 {
-		return cl, nil, errors.Join(a.writeCheck(faults, warnings), fail.Errorf(fail.Invalid, "")) // all is said
+		return cl, nil, errors.Join(a.WriteCheck(faults, warnings), fail.Errorf(fail.Invalid, "")) // all is said
 	}
 	return cl, warnings, nil
 }
 
 // zshaImport leaves it to the agent whether the management VM may be one for tests, as in the cluster that it
 // keeps: what export-config wrote is taken.
-func zshaImport(a *app, cmd *cobra.Command, file string) error {
+func zshaImport(a *App, cmd *cobra.Command, file string) error {
 	cl, _, err := zshaRead(cmd.Context(), a, file, true)
 	if err != nil {
 		return err
 	}
-	c, _, err := a.open(cmd)
+	c, _, err := a.Open(cmd)
 	if err != nil {
 		return err
 	}
@@ -189,26 +189,26 @@ func zshaImport(a *app, cmd *cobra.Command, file string) error {
 	if _, err := c.ImportConfig(cmd.Context(), in); err != nil {
 		return err
 	}
-	if err := a.writeCheck(nil, nil); err != nil {
+	if err := a.WriteCheck(nil, nil); err != nil {
 		return err
 	}
 	in.Check = false
 	told := *a
-	told.env.Stdout = zshaWriter{a.env.Stdout}
+	told.Env.Stdout = zshaWriter{a.Env.Stdout}
 	return importConfig(cmd.Context(), &told, c, false, in, true)
 }
 
 // zshaOpen begins a command that is about the management VM. instead does the same for a pair, which has none.
-func zshaOpen(a *app, cmd *cobra.Command,
+func zshaOpen(a *App, cmd *cobra.Command,
 	instead string) (c *api.Client, s cluster.Status, cl config.Cluster, err error) {
-	if c, _, err = a.open(cmd); err != nil {
+	if c, _, err = a.Open(cmd); err != nil {
 		return nil, s, cl, err
 	}
 	if s, err = c.Status(cmd.Context()); err == nil {
 		err = zshaOfPair(s.OfPair(), instead)
 	}
 	if err == nil {
-		cl, err = clusterConfig(cmd.Context(), c)
+		cl, err = ClusterConfig(cmd.Context(), c)
 	}
 	if err != nil {
 		c.Close()
@@ -225,7 +225,7 @@ func zshaOfPair(is bool, instead string) error {
 		"zsha keeps a management VM, and this host is one of a pair, which has none").With("for a pair: " + instead)
 }
 
-func zshaMigrate(a *app, cmd *cobra.Command, target string) error {
+func zshaMigrate(a *App, cmd *cobra.Command, target string) error {
 	c, s, cl, err := zshaOpen(a, cmd, "holdfast pair switch")
 	if err != nil {
 		return err
@@ -246,11 +246,11 @@ func zshaMigrate(a *app, cmd *cobra.Command, target string) error {
 	case to == from && s.Owner.State == cluster.Running:
 		return fail.Errorf(fail.Refused, "Requested operation is not valid: domain 'ZStack Management Node VM' is already active")
 	}
-	show := &zshaProgress{w: a.env.Stdout, terminal: output.IsTerminal(a.env.Stdout)}
+	show := &zshaProgress{w: a.Env.Stdout, terminal: output.IsTerminal(a.Env.Stdout)}
 	begun := false
 	for p, err := range c.Migrate(cmd.Context(), host, "") {
 		if err == nil && !begun { // it was not refused
-			begun, err = true, output.Text(a.env.Stdout, fmt.Sprintf("Migrate from %s to %s\n", output.Or(from, "unknown"), to))
+			begun, err = true, output.Text(a.Env.Stdout, fmt.Sprintf("Migrate from %s to %s\n", output.Or(from, "unknown"), to))
 		}
 		if err != nil {
 			return err
@@ -293,7 +293,7 @@ func zshaEach(cl config.Cluster) string {
 }
 
 // zshaDo makes a request of the whole cluster, and waits until it is done.
-func zshaDo(a *app, cmd *cobra.Command, before, after string, g goal) error {
+func zshaDo(a *App, cmd *cobra.Command, before, after string, g goal) error {
 	c, _, cl, err := zshaOpen(a, cmd, "holdfast pair "+g.name)
 	if err != nil {
 		return err
@@ -302,30 +302,30 @@ func zshaDo(a *app, cmd *cobra.Command, before, after string, g goal) error {
 	if err := g.request(cmd.Context(), c); err != nil {
 		return err
 	}
-	if err := output.Text(a.env.Stdout, before+zshaEach(cl)); err != nil {
+	if err := output.Text(a.Env.Stdout, before+zshaEach(cl)); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), defaultWait)
+	ctx, cancel := context.WithTimeout(cmd.Context(), DefaultWait)
 	defer cancel()
 	if _, err := wait(ctx, a, c, g); err != nil {
 		return err
 	}
-	return output.Text(a.env.Stdout, after)
+	return output.Text(a.Env.Stdout, after)
 }
 
-func zshaStop(a *app, cmd *cobra.Command) error {
+func zshaStop(a *App, cmd *cobra.Command) error {
 	return zshaDo(a, cmd, "start shutdown cluster\n", "shutdown cluster finished\n", goal{
 		name: "stop", request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") }, reached: stopped,
 	})
 }
 
-func zshaStart(a *app, cmd *cobra.Command) error {
+func zshaStart(a *App, cmd *cobra.Command) error {
 	return zshaDo(a, cmd, "", "", goal{
 		name: "start", request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") }, reached: started,
 	})
 }
 
-func zshaReset(a *app, cmd *cobra.Command) error {
+func zshaReset(a *App, cmd *cobra.Command) error {
 	c, _, _, err := zshaOpen(a, cmd, "passwd, on each node")
 	if err != nil {
 		return err
@@ -335,7 +335,7 @@ func zshaReset(a *app, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return output.Text(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s\nPassword set successfully for "+
+	return output.Text(a.Env.Stdout, fmt.Sprintf("Reset MNVM root password on %s\nPassword set successfully for "+
 		"root in %s\n", output.Clean(r.Addr), output.Clean(r.UUID)))
 }
 

@@ -56,12 +56,12 @@ const zshaExample = `  zsha config-sample FileConf
   zsha import-config /tmp/current.config.json`
 
 // zshaCommands are the source tool's commands. Each is described in its words; what follows is ours.
-func zshaCommands(a *app) []*cobra.Command {
+func zshaCommands(a *App) []*cobra.Command {
 	var undersized bool
 	check := zshaOne(a, "check-config CONFIGURATION-FILE-PATH", "check configuration file",
 		`Checks a configuration file. Every fault is told, one line each: file, field,
 value, and what is allowed.`, "  zsha check-config /tmp/current.config.json",
-		func(a *app, c *cobra.Command, file string) error { return zshaCheck(a, c, file, undersized) })
+		func(a *App, c *cobra.Command, file string) error { return zshaCheck(a, c, file, undersized) })
 	check.Flags().BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below 8 GB and\n4 CPUs")
 	reset := zshaNone(a, "reset-MNVM-password", "reset the root password of MN-VM to the default",
 		`Gives root of the management VM the password "password". Refused unless
@@ -80,15 +80,15 @@ check-config and import-config. $TMPDIR is taken in place of /tmp.`, "", zshaExp
 change takes effect, and makes it the configuration of all hosts. It does not
 ask. Refused: what needs an installation, and any change while a migration or a
 start of the management VM is under way.`, "  zsha import-config /tmp/current.config.json", zshaImport),
-		zshaOne(a, "migrate "+zshaAddress, "migrate to target HA host, ip or hostname should be provided",
+		zshaOne(a, "migrate "+ZshaAddress, "migrate to target HA host, ip or hostname should be provided",
 			`Moves the running management VM to another host of the cluster, by its address
 or its name. Refused to a host that could not run it.`, "  zsha migrate 192.0.2.12\n  zsha migrate node-2", zshaMigrate),
 		zshaNone(a, "status", "show status",
 			`Shows where the management VM runs, when it was started last, which hosts are
 there, and the members of the store under the heading Consul Members. "status
--conf" is status-conf.`, "", func(a *app, c *cobra.Command) error { return zshaStatus(a, c, false) }),
+-conf" is status-conf.`, "", func(a *App, c *cobra.Command) error { return zshaStatus(a, c, false) }),
 		zshaNone(a, zshaConf, "show status with current configuration",
-			`Shows what status shows, and the configuration that is in force.`, "", func(a *app,
+			`Shows what status shows, and the configuration that is in force.`, "", func(a *App,
 				c *cobra.Command) error {
 				return zshaStatus(a, c, true)
 			}),
@@ -102,18 +102,18 @@ somebody has stopped on a host: systemctl start holdfast.`, "", zshaStart),
 	}
 }
 
-func zshaNone(a *app, use, short, long, example string, do func(*app, *cobra.Command) error) *cobra.Command {
+func zshaNone(a *App, use, short, long, example string, do func(*App, *cobra.Command) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return do(a, c) }}
 }
 
-func zshaOne(a *app, use, short, long, example string, do func(*app, *cobra.Command, string) error) *cobra.Command {
+func zshaOne(a *App, use, short, long, example string, do func(*App, *cobra.Command, string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return do(a, c, args[0]) }}
 }
 
 // zshaInstall takes the password as an argument, as the source tool does.
-func zshaInstall(a *app) *cobra.Command {
+func zshaInstall(a *App) *cobra.Command {
 	var ssh sshFlags
 	var password, file, base string
 	var undersized, check, yes, closed bool
@@ -128,7 +128,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
-				return usage(cmd, errors.New("want -c CONFIGURATION-FILE-PATH"))
+				return Usage(cmd, errors.New("want -c CONFIGURATION-FILE-PATH"))
 			}
 			o, err := installOptions(a, cmd, file, "", base, undersized)
 			if err == nil {
@@ -137,7 +137,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			if err != nil {
 				return err
 			}
-			if err := output.Text(a.env.Stdout, "config file check pass\n"); err != nil {
+			if err := output.Text(a.Env.Stdout, "config file check pass\n"); err != nil {
 				return err
 			}
 			if err := ssh.prepare(cmd.Context(), a); err != nil {
@@ -145,12 +145,12 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			}
 			if password != "" {
 				ssh.opt.Password = password
-				if err := output.Text(a.env.Stderr, "warning: others on this host can read the password among the "+
+				if err := output.Text(a.Env.Stderr, "warning: others on this host can read the password among the "+
 					"arguments of running programs, and the shell keeps it: use --ask-password\n"); err != nil {
 					return err
 				}
 			}
-			o.Confirm, o.NoFirewall = a.confirming(yes), closed
+			o.Confirm, o.NoFirewall = a.Confirming(yes), closed
 			return zshaInstalls(a, cmd, o, &ssh, check)
 		},
 	}
@@ -166,7 +166,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 	return cmd
 }
 
-func zshaUninstall(a *app) *cobra.Command {
+func zshaUninstall(a *App) *cobra.Command {
 	var ssh sshFlags
 	var file, base string
 	var sure bool
@@ -182,7 +182,7 @@ Refused, and nothing is changed, while a host does not answer.`,
 				if o, err := uninstallOptions(a, cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
 					return zshaOfPair(true, "holdfast uninstall")
 				}
-				err := output.Text(a.env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are "+
+				err := output.Text(a.Env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are "+
 					"*ABSOLUTELY CERTAIN* that is what you want, followed by --"+sureFlag+".\n")
 				if err == nil {
 					err = fail.Errorf(fail.Refused, "") // all is said
@@ -236,6 +236,6 @@ func zshaNames(text string) string {
 		return ZshaName + f[1] + zshaOf[name] + f[3]
 	})
 	// It has no --server.
-	return strings.NewReplacer("--socket, $"+socketEnv+" or --server", "--socket or $"+socketEnv,
+	return strings.NewReplacer("--socket, $"+SocketEnv+" or --server", "--socket or $"+SocketEnv,
 		"; or ask the agent of another host with --server", "").Replace(text)
 }

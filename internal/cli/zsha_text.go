@@ -17,7 +17,7 @@ import (
 	"holdfast/internal/install"
 )
 
-func zshaStatus(a *app, cmd *cobra.Command, conf bool) error {
+func zshaStatus(a *App, cmd *cobra.Command, conf bool) error {
 	c, s, cl, err := zshaOpen(a, cmd, "holdfast pair status")
 	if err != nil {
 		return err
@@ -31,7 +31,7 @@ func zshaStatus(a *app, cmd *cobra.Command, conf bool) error {
 	if err != nil {
 		return err
 	}
-	return output.Text(a.env.Stdout, zshaStatusText(s, cl, st.Members, events, conf))
+	return output.Text(a.Env.Stdout, zshaStatusText(s, cl, st.Members, events, conf))
 }
 
 // zshaStatusText is the status under the source tool's headings: its Consul members
@@ -141,20 +141,20 @@ func zshaMembers(b *strings.Builder, ip map[cluster.HostID]string, members []clu
 
 // zshaInstalls installs, and tells it in the source tool's words. What that tool does
 // and Holdfast does not is not told: it stops no services first, and sets no iptables.
-func zshaInstalls(a *app, cmd *cobra.Command, o install.Options, ssh *sshFlags, check bool) error {
+func zshaInstalls(a *App, cmd *cobra.Command, o install.Options, ssh *sshFlags, check bool) error {
 	if err := ssh.confirm(cmd.Context(), a, install.Members(o.Config)); err != nil {
 		return err
 	}
 	res, err := runInstall(a, cmd, &o, ssh, check)
-	found := installText(install.Result{Report: res.Report}, zshaTellsMore(cmd) || check, output.PainterFor(a.env.Stderr))
-	if err = installed(cmd, res, err, output.Text(a.env.Stderr, found)); err != nil || check {
+	found := installText(install.Result{Report: res.Report}, zshaTellsMore(cmd) || check, output.PainterFor(a.Env.Stderr))
+	if err = installed(cmd, res, err, output.Text(a.Env.Stderr, found)); err != nil || check {
 		return err
 	}
-	if err := output.Text(a.env.Stdout, zshaInstalledText(o, res)); err != nil {
+	if err := output.Text(a.Env.Stdout, zshaInstalledText(o, res)); err != nil {
 		return err
 	}
 	if res.Running == "" {
-		return output.Text(a.env.Stderr, "warning: the management VM was stopped, and stays so: zsha start\n")
+		return output.Text(a.Env.Stderr, "warning: the management VM was stopped, and stays so: zsha start\n")
 	}
 	return nil
 }
@@ -199,7 +199,7 @@ func zshaInstalledText(o install.Options, res install.Result) string {
 	return b.String()
 }
 
-func zshaUninstalls(a *app, cmd *cobra.Command, file, base string, ssh *sshFlags) error {
+func zshaUninstalls(a *App, cmd *cobra.Command, file, base string, ssh *sshFlags) error {
 	o, err := uninstallOptions(a, cmd, file, "", base)
 	if err == nil {
 		err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast uninstall")
@@ -211,13 +211,13 @@ func zshaUninstalls(a *app, cmd *cobra.Command, file, base string, ssh *sshFlags
 		return err
 	}
 	each := zshaEach(o.Config)
-	o.Begin = func() error { return output.Text(a.env.Stdout, "start clean\nstart shutdown cluster\n"+each) }
+	o.Begin = func() error { return output.Text(a.Env.Stdout, "start clean\nstart shutdown cluster\n"+each) }
 	res, err := runUninstall(a, cmd, &o, ssh)
 	if !res.OK || zshaTellsMore(cmd) {
-		err = errors.Join(err, output.Text(a.env.Stderr, removedText(res, output.PainterFor(a.env.Stderr))))
+		err = errors.Join(err, output.Text(a.Env.Stderr, removedText(res, output.PainterFor(a.Env.Stderr))))
 	}
 	if err := uninstalled(cmd, res, err); err != nil {
 		return err
 	}
-	return output.Text(a.env.Stdout, "shutdown cluster finished\n"+each+"clean finished\n")
+	return output.Text(a.Env.Stdout, "shutdown cluster finished\n"+each+"clean finished\n")
 }
