@@ -18,13 +18,13 @@ const newsEvery = 10 * time.Second
 // Ticker shows how far long work is: a line that is written over on a terminal, a line
 // now and then elsewhere. It may be used by several goroutines.
 type Ticker struct {
-	mu    sync.Mutex
-	w     io.Writer
-	Terminal  bool
-	last  time.Time // when a line was written
-	shown int       // columns of the line that is to be written over
-	above int       // lines of a picture above it, which are, too
-	err   error     // of the first write that failed; the work goes on
+	mu       sync.Mutex
+	w        io.Writer
+	Terminal bool
+	last     time.Time // when a line was written
+	shown    int       // columns of the line that is to be written over
+	above    int       // lines of a picture above it, which are, too
+	err      error     // of the first write that failed; the work goes on
 
 	events map[string]int // how often each kind of event has come, see news
 }
