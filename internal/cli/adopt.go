@@ -5,12 +5,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
 )
 
-func adoptCmd(a *App) *cobra.Command {
+func adoptCmd(a *command.App) *cobra.Command {
 	var ssh sshFlags
 	var file, base string
 	var check, undersized, yes, built, closed bool
@@ -38,11 +39,11 @@ kept in a file on its host. After an interruption the same command goes on.`,
 				return err
 			}
 			if file == "" {
-				return Usage(cmd, fmt.Errorf("domain %q: no -c FILE given; want the configuration of the cluster "+
+				return command.Usage(cmd, fmt.Errorf("domain %q: no -c FILE given; want the configuration of the cluster "+
 					"that takes it over (holdfast config sample writes one)", args[0]))
 			}
 			if args[0] == "" || args[0] == cluster.GuestName {
-				return Usage(cmd, fmt.Errorf("DOMAIN: value %q: want the name of a libvirt domain, and not %s, which "+
+				return command.Usage(cmd, fmt.Errorf("DOMAIN: value %q: want the name of a libvirt domain, and not %s, which "+
 					"is Holdfast's own", args[0], cluster.GuestName))
 			}
 			o, err := installOptions(a, cmd, file, "", base, undersized)

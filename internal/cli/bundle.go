@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster/version"
 	"holdfast/internal/inventory/manifest"
@@ -20,12 +21,12 @@ import (
 	"holdfast/internal/upgrade/bundle"
 )
 
-func bundleCmd(a *App) *cobra.Command {
-	return Group("bundle", "Build, sign, check and show upgrade bundles",
+func bundleCmd(a *command.App) *cobra.Command {
+	return command.Group("bundle", "Build, sign, check and show upgrade bundles",
 		bundleBuildCmd(a), bundleKeygenCmd(a), bundleSignCmd(a), bundleVerifyCmd(a), bundleShowCmd(a))
 }
 
-func bundleBuildCmd(a *App) *cobra.Command {
+func bundleBuildCmd(a *command.App) *cobra.Command {
 	var out string
 	var by signer
 	cmd := &cobra.Command{
@@ -38,7 +39,8 @@ bytes. Every error is shown, one line each.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" {
-				return Usage(cmd, errors.New("no -o FILE given; want the path of the bundle that is built, ending in .hfb, .tgz, .tar.gz or .tar"))
+				return command.Usage(cmd,
+					errors.New("no -o FILE given; want the path of the bundle that is built, ending in .hfb, .tgz, .tar.gz or .tar"))
 			}
 			return buildBundle(cmd.Context(), a, args[0], out, by)
 		},
@@ -48,7 +50,7 @@ bytes. Every error is shown, one line each.`,
 	return cmd
 }
 
-func buildBundle(ctx context.Context, a *App, dir, out string, by signer) error {
+func buildBundle(ctx context.Context, a *command.App, dir, out string, by signer) error {
 	compression, err := bundle.CompressionOf(out)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
@@ -66,7 +68,7 @@ func buildBundle(ctx context.Context, a *App, dir, out string, by signer) error 
 	}
 	f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return NotNew("write the bundle", out, err)
+		return command.NotNew("write the bundle", out, err)
 	}
 	rep, err := bundle.Build(ctx, dir, f, o)
 	if err == nil {
@@ -80,7 +82,7 @@ func buildBundle(ctx context.Context, a *App, dir, out string, by signer) error 
 
 // bundleError makes bad input of what is wrong in a bundle. The faults of a
 // manifest are said one by one.
-func bundleError(a *App, what, file string, err error) error {
+func bundleError(a *command.App, what, file string, err error) error {
 	var r *bundle.Refusal
 	if !errors.As(err, &r) {
 		if errors.Is(err, context.Canceled) {
@@ -101,7 +103,7 @@ func bundleError(a *App, what, file string, err error) error {
 	return fail.Errorf(fail.Invalid, "%s: %s: %s: %d faults", what, file, r.Reason, len(r.Faults))
 }
 
-func bundleSignCmd(a *App) *cobra.Command {
+func bundleSignCmd(a *command.App) *cobra.Command {
 	var by signer
 	cmd := &cobra.Command{
 		Use:   "sign FILE --key K",
@@ -112,7 +114,8 @@ signature is written to the new file FILE.minisig.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if by.key == "" {
-				return Usage(cmd, errors.New("no --key given; want the file with the secret key, which holdfast bundle keygen writes"))
+				return command.Usage(cmd,
+					errors.New("no --key given; want the file with the secret key, which holdfast bundle keygen writes"))
 			}
 			return signBundle(cmd.Context(), a, args[0], by)
 		},
@@ -121,7 +124,7 @@ signature is written to the new file FILE.minisig.`,
 	return cmd
 }
 
-func signBundle(ctx context.Context, a *App, file string, by signer) error {
+func signBundle(ctx context.Context, a *command.App, file string, by signer) error {
 	compression, err := bundle.CompressionOf(file)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
@@ -157,7 +160,7 @@ func signBundle(ctx context.Context, a *App, file string, by signer) error {
 }
 
 // signWhole signs a package of another layout as a file.
-func signWhole(ctx context.Context, a *App, in *os.File, file string, key bundle.PrivateKey) error {
+func signWhole(ctx context.Context, a *command.App, in *os.File, file string, key bundle.PrivateKey) error {
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("sign the package: %w", err)
 	}
@@ -188,7 +191,7 @@ func (c *checkFlags) flags(cmd *cobra.Command) {
 func (c *checkFlags) options() (bundle.Options, error) {
 	o := bundle.Options{AllowUnsigned: c.unsigned, Pattern: version.AnyPattern}
 	for _, file := range c.keys {
-		text, err := ReadSmall(file)
+		text, err := command.ReadSmall(file)
 		if err != nil {
 			return o, fail.Errorf(fail.Invalid, "read the public key: %w", err)
 		}
@@ -199,7 +202,7 @@ func (c *checkFlags) options() (bundle.Options, error) {
 		o.Keys = append(o.Keys, key)
 	}
 	if c.signature != "" {
-		text, err := ReadSmall(c.signature)
+		text, err := command.ReadSmall(c.signature)
 		if err != nil {
 			return o, fail.Errorf(fail.Invalid, "read the signature: %w", err)
 		}
@@ -222,7 +225,7 @@ type verified struct {
 	Reason  string        `json:"reason,omitempty"`
 }
 
-func bundleVerifyCmd(a *App) *cobra.Command {
+func bundleVerifyCmd(a *command.App) *cobra.Command {
 	var c checkFlags
 	cmd := &cobra.Command{
 		Use:   "verify FILE",
@@ -247,7 +250,7 @@ code 2. Without --allow-unsigned a bundle must be signed.`,
 	return cmd
 }
 
-func verifyBundle(ctx context.Context, a *App, file string, o bundle.Options, js bool) error {
+func verifyBundle(ctx context.Context, a *command.App, file string, o bundle.Options, js bool) error {
 	rep, err := readBundle(ctx, a, file, o, bundle.Verify)
 	var r *bundle.Refusal
 	if js && (err == nil || errors.As(err, &r)) {
@@ -262,7 +265,7 @@ func verifyBundle(ctx context.Context, a *App, file string, o bundle.Options, js
 	return output.Text(a.Env.Stdout, summary(file, rep)+": ok\n")
 }
 
-func verifyJSON(a *App, file string, rep *bundle.Report, r *bundle.Refusal) error {
+func verifyJSON(a *command.App, file string, rep *bundle.Report, r *bundle.Refusal) error {
 	v := verified{File: file, OK: r == nil}
 	if r != nil {
 		v.Reason = r.Error()
@@ -277,7 +280,7 @@ func verifyJSON(a *App, file string, rep *bundle.Report, r *bundle.Refusal) erro
 	return err
 }
 
-func warnUnsigned(a *App, file string, rep *bundle.Report) error {
+func warnUnsigned(a *command.App, file string, rep *bundle.Report) error {
 	if rep.Signed {
 		return nil
 	}
@@ -286,7 +289,7 @@ func warnUnsigned(a *App, file string, rep *bundle.Report) error {
 }
 
 // readBundle opens a file and reads it with one of bundle's functions.
-func readBundle(ctx context.Context, a *App, file string, o bundle.Options,
+func readBundle(ctx context.Context, a *command.App, file string, o bundle.Options,
 	read func(context.Context, io.Reader, bundle.Options) (*bundle.Report, error)) (*bundle.Report, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -296,7 +299,7 @@ func readBundle(ctx context.Context, a *App, file string, o bundle.Options,
 	if info, err := f.Stat(); err == nil && info.IsDir() {
 		return nil, fail.Errorf(fail.Invalid, "%s: it is a directory, want a bundle", file)
 	}
-	return read(ctx, Source(ctx, f), o)
+	return read(ctx, command.Source(ctx, f), o)
 }
 
 // summary is a bundle in one line.
@@ -310,7 +313,7 @@ func summary(file string, rep *bundle.Report) string {
 	return text
 }
 
-func bundleShowCmd(a *App) *cobra.Command {
+func bundleShowCmd(a *command.App) *cobra.Command {
 	var c checkFlags
 	cmd := &cobra.Command{
 		Use:   "show FILE",

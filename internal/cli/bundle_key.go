@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/bundle"
@@ -21,7 +22,7 @@ func (s *signer) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.passwordFile, "password-file", "", "`file` with the key's password, in its first line")
 }
 
-func bundleKeygenCmd(a *App) *cobra.Command {
+func bundleKeygenCmd(a *command.App) *cobra.Command {
 	var passwordFile string
 	var bare bool
 	cmd := &cobra.Command{
@@ -33,7 +34,7 @@ with a password, which needs 1 GiB of memory for some seconds.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if bare && passwordFile != "" {
-				return Usage(cmd, errors.New("--no-password and --password-file exclude each other"))
+				return command.Usage(cmd, errors.New("--no-password and --password-file exclude each other"))
 			}
 			return keygen(cmd.Context(), a, args[0], passwordFile, bare)
 		},
@@ -43,7 +44,7 @@ with a password, which needs 1 GiB of memory for some seconds.`,
 	return cmd
 }
 
-func keygen(ctx context.Context, a *App, name, passwordFile string, bare bool) error {
+func keygen(ctx context.Context, a *command.App, name, passwordFile string, bare bool) error {
 	var password string
 	var err error
 	if !bare {
@@ -81,7 +82,7 @@ func keygen(ctx context.Context, a *App, name, passwordFile string, bare bool) e
 func writeSecure(what, path string, text []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return NotNew("write the "+what, path, err)
+		return command.NotNew("write the "+what, path, err)
 	}
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
@@ -91,8 +92,8 @@ func writeSecure(what, path string, text []byte, mode os.FileMode) error {
 }
 
 // secretKey reads the key that signs.
-func secretKey(ctx context.Context, a *App, by signer) (bundle.PrivateKey, error) {
-	text, err := ReadSmall(by.key)
+func secretKey(ctx context.Context, a *command.App, by signer) (bundle.PrivateKey, error) {
+	text, err := command.ReadSmall(by.key)
 	if err != nil {
 		return bundle.PrivateKey{}, fail.Errorf(fail.Invalid, "read the secret key: %w", err)
 	}

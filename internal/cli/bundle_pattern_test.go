@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -43,7 +44,8 @@ func TestUnreadablePattern(t *testing.T) {
 	}
 	run := func(args ...string) (int, string) {
 		var out bytes.Buffer
-		code := Main(append(args, "--socket", a.socket), Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
+		code := Main(append(args, "--socket", a.socket),
+			command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
 		return code, out.String()
 	}
 	if code, out := run("bundle", "keygen", "k", "--no-password"); code != 0 {

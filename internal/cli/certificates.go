@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/install"
 	"holdfast/internal/inventory"
@@ -22,7 +23,7 @@ type certLine struct {
 	inventory.Certificate
 }
 
-func certificatesCmd(a *App) *cobra.Command {
+func certificatesCmd(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "certificates",
 		Short: "List the certificates of all hosts, or renew them",
@@ -34,7 +35,8 @@ renewed; expired. What prevents a renewal stands below the table. An agent
 renews by itself when a third of a certificate's life is left.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			hosts, js, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) ([]inventory.Summary, error) { return c.GuestHosts(ctx) })
+			hosts, js, err := command.Asked(a, cmd,
+				func(ctx context.Context, c *api.Client) ([]inventory.Summary, error) { return c.GuestHosts(ctx) })
 			if err != nil {
 				return err
 			}
@@ -106,7 +108,7 @@ func certText(lines []certLine, p output.Painter) string {
 	return b.String()
 }
 
-func certificatesRenewCmd(a *App) *cobra.Command {
+func certificatesRenewCmd(a *command.App) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "renew {HOST...|--all}",

@@ -6,17 +6,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
 )
 
-func configCmd(a *App) *cobra.Command {
-	return Group("config", "Show, check or change the configuration of the cluster", configSampleCmd(a), configCheckCmd(a),
-		configExportCmd(a), configImportCmd(a), configHistoryCmd(a), configDiffCmd(a))
+func configCmd(a *command.App) *cobra.Command {
+	return command.Group("config", "Show, check or change the configuration of the cluster", configSampleCmd(a),
+		configCheckCmd(a), configExportCmd(a), configImportCmd(a), configHistoryCmd(a), configDiffCmd(a))
 }
 
-func configSampleCmd(a *App) *cobra.Command {
+func configSampleCmd(a *command.App) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "sample " + config.FileConf + "|" + config.CephConf,
@@ -36,7 +37,7 @@ directory, CephConf for one on Ceph RBD. Its MAC addresses are random.`,
 			if file == "" {
 				return output.File(a.Env.Stdout, string(text))
 			}
-			return WriteNew(file, text)
+			return command.WriteNew(file, text)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "output", "o", "", "write to this `file`, which must not exist yet")
@@ -59,7 +60,7 @@ type checkedItem struct {
 	Text  string `json:"text,omitempty"`
 }
 
-func configCheckCmd(a *App) *cobra.Command {
+func configCheckCmd(a *command.App) *cobra.Command {
 	var undersized bool
 	cmd := &cobra.Command{
 		Use:   "check FILE",

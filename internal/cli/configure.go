@@ -11,12 +11,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
 )
 
-func configExportCmd(a *App) *cobra.Command {
+func configExportCmd(a *command.App) *cobra.Command {
 	var number int
 	cmd := &cobra.Command{
 		Use:   "export [FILE|-]",
@@ -26,9 +27,10 @@ func configExportCmd(a *App) *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if number < 0 {
-				return Usage(cmd, fmt.Errorf("--revision %d: want the number of a revision", number))
+				return command.Usage(cmd, fmt.Errorf("--revision %d: want the number of a revision", number))
 			}
-			r, _, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) (config.Revision, error) { return c.Config(ctx, number) })
+			r, _, err := command.Asked(a, cmd,
+				func(ctx context.Context, c *api.Client) (config.Revision, error) { return c.Config(ctx, number) })
 			if err != nil {
 				return err
 			}
@@ -39,14 +41,14 @@ func configExportCmd(a *App) *cobra.Command {
 			if len(args) == 0 || args[0] == "-" {
 				return output.File(a.Env.Stdout, string(cl.JSON()))
 			}
-			return WriteNew(args[0], cl.JSON())
+			return command.WriteNew(args[0], cl.JSON())
 		},
 	}
 	cmd.Flags().IntVar(&number, "revision", 0, "an earlier one, by its `number`: see \"config history\"")
 	return cmd
 }
 
-func configImportCmd(a *App) *cobra.Command {
+func configImportCmd(a *command.App) *cobra.Command {
 	var check, yes, swap bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
@@ -66,7 +68,8 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 			}
 			defer c.Close()
 			if args[0] == "-" && !yes && !check {
-				return Usage(cmd, errors.New("the configuration comes from stdin, so nobody can be asked there: want --yes or --check"))
+				return command.Usage(cmd,
+					errors.New("the configuration comes from stdin, so nobody can be asked there: want --yes or --check"))
 			}
 			name, text, err := a.ReadConfig(cmd.Context(), args[0])
 			if err != nil {
@@ -82,7 +85,7 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 				return fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
 			}
 			if len(faults) == 0 {
-				text = WithDomain(cl, text)
+				text = command.WithDomain(cl, text)
 			}
 			return importConfig(cmd.Context(), a, c, js,
 				config.Import{Name: name, Text: string(text), Check: check, Swap: swap}, yes)
@@ -97,7 +100,7 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 	return cmd
 }
 
-func importConfig(ctx context.Context, a *App, c *api.Client, js bool, in config.Import, yes bool) error {
+func importConfig(ctx context.Context, a *command.App, c *api.Client, js bool, in config.Import, yes bool) error {
 	only := in.Check
 	in.Check = true
 	plan, err := c.ImportConfig(ctx, in)
@@ -196,7 +199,7 @@ func importText(r config.Imported) string {
 	return b.String()
 }
 
-func configHistoryCmd(a *App) *cobra.Command {
+func configHistoryCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "history",
 		Short: "Show who changed the configuration, when and what",
@@ -204,7 +207,8 @@ func configHistoryCmd(a *App) *cobra.Command {
 an earlier one, export it with --revision and import it.`, config.Kept),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, js, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) ([]config.Revision, error) { return c.Configs(ctx) })
+			all, js, err := command.Asked(a, cmd,
+				func(ctx context.Context, c *api.Client) ([]config.Revision, error) { return c.Configs(ctx) })
 			if err != nil {
 				return err
 			}
@@ -232,7 +236,7 @@ an earlier one, export it with --revision and import it.`, config.Kept),
 	}
 }
 
-func configDiffCmd(a *App) *cobra.Command {
+func configDiffCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "diff [A [B]]",
 		Short: "Show in which fields two configurations differ",
@@ -269,7 +273,7 @@ last change has changed.`,
 	}
 }
 
-func compared(ctx context.Context, a *App, c *api.Client, args []string) ([]config.Change, error) {
+func compared(ctx context.Context, a *command.App, c *api.Client, args []string) ([]config.Change, error) {
 	sides := append(args, "0")[:min(len(args)+1, 2)]
 	if len(args) == 0 {
 		now, err := c.Config(ctx, 0)
@@ -292,7 +296,7 @@ func compared(ctx context.Context, a *App, c *api.Client, args []string) ([]conf
 }
 
 // configOf reads the configuration that a number or the name of a file means.
-func configOf(ctx context.Context, a *App, c *api.Client, side string) (config.Cluster, error) {
+func configOf(ctx context.Context, a *command.App, c *api.Client, side string) (config.Cluster, error) {
 	if n, err := strconv.Atoi(side); err == nil {
 		r, err := c.Config(ctx, n)
 		if err != nil {

@@ -8,7 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
 )
@@ -18,8 +20,8 @@ const crmDead = "cmsadm: failed to connect to cmsd\n"
 
 // NewPairTool returns the command of the source tool that has this name; nil: it is none. It
 // prints what that tool prints; the exit codes are ours.
-func NewPairTool(env Env, name string) *cobra.Command {
-	a := &App{Env: env, Output: "text"}
+func NewPairTool(env command.Env, name string) *cobra.Command {
+	a := &command.App{Env: env, Output: "text"}
 	root := &cobra.Command{
 		Use: name, SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
@@ -27,7 +29,7 @@ func NewPairTool(env Env, name string) *cobra.Command {
 	switch name {
 	case crmName:
 		root.Long = "Shows the pair, as the source tool's command does."
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return Usage(cmd, errors.New("want crm status")) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return command.Usage(cmd, errors.New("want crm status")) }
 		root.AddCommand(&cobra.Command{
 			Use: "status", Short: "Show both nodes and the services", Args: cobra.NoArgs,
 			Long: "Shows both nodes, the arbiter's host and the services. Exit code 0: healthy, 1: degraded,\n4: the " +
@@ -40,12 +42,12 @@ func NewPairTool(env Env, name string) *cobra.Command {
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return drbdOverview(a, cmd) }
 	case stopName:
 		root.Long = "Stops the services of the pair on both nodes, until ms_resource_start.sh.\nThe same is: holdfast pair stop"
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return stopPair(a, cmd, DefaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return stopPair(a, cmd, progress.DefaultWait) }
 	case startName: // its parameter is optional, and told nowhere
 		root.Use += " [ANYTHING]"
 		root.Long = "Starts the services of the pair. The parameter means nothing. The same is: holdfast pair start"
 		root.Args = cobra.MaximumNArgs(1)
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return startPair(a, cmd, DefaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return startPair(a, cmd, progress.DefaultWait) }
 	case againName:
 		root.Use += " PEER [PASSWORD [ARBITER-PASSWORD]]"
 		root.Long = "Makes the other node, which was reinstalled or replaced, one of the pair again. PEER is " +
@@ -70,7 +72,7 @@ func NewPairTool(env Env, name string) *cobra.Command {
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.PersistentFlags().StringVar(&a.Socket, "socket", "", "agent's unix `path`")
-	MarkUsage(root)
+	command.MarkUsage(root)
 	return root
 }
 
@@ -78,7 +80,7 @@ func NewPairTool(env Env, name string) *cobra.Command {
 func PairToolCalled() string { return filepath.Base(os.Args[0]) }
 
 // drbdOverview shows what the kernel of this node has, or that there is nothing to see.
-func drbdOverview(a *App, cmd *cobra.Command) error {
+func drbdOverview(a *command.App, cmd *cobra.Command) error {
 	lines, err := a.Env.DRBD(cmd.Context())
 	if err != nil {
 		return err
@@ -92,7 +94,7 @@ func drbdOverview(a *App, cmd *cobra.Command) error {
 	return output.Text(a.Env.Stdout, strings.Join(lines, "\n")+"\n")
 }
 
-func crmStatus(a *App, cmd *cobra.Command) error {
+func crmStatus(a *command.App, cmd *cobra.Command) error {
 	c, _, err := a.Open(cmd)
 	if err != nil {
 		return err

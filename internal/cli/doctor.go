@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -20,7 +21,7 @@ import (
 // doctorAsks is how long the agent may take to answer.
 const doctorAsks = 5 * time.Second
 
-func doctorCmd(a *App) *cobra.Command {
+func doctorCmd(a *command.App) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -78,7 +79,7 @@ func settingsFlag(cmd *cobra.Command, file *string) {
 }
 
 // diagnoseAlone looks at this host, which has no settings.
-func diagnoseAlone(ctx context.Context, a *App) (install.Report, error) {
+func diagnoseAlone(ctx context.Context, a *command.App) (install.Report, error) {
 	f, err := a.Env.Facts(ctx, *install.QueryAlone(cluster.GuestName))
 	if err != nil {
 		return install.Report{}, fmt.Errorf("look at this host: %w", err)
@@ -87,12 +88,12 @@ func diagnoseAlone(ctx context.Context, a *App) (install.Report, error) {
 }
 
 // diagnose looks at this host, whose agent has these settings, of a file.
-func diagnose(ctx context.Context, a *App, c *api.Client, n config.Node, file string) (install.Report, error) {
+func diagnose(ctx context.Context, a *command.App, c *api.Client, n config.Node, file string) (install.Report, error) {
 	asks, cancel := context.WithTimeout(ctx, doctorAsks)
 	defer cancel()
 	var more []install.Finding
 	h := install.Host{Name: n.Host, Addr: n.Addr, Guests: n.GuestsOnly}
-	cfg, err := ClusterConfig(asks, c)
+	cfg, err := command.ClusterConfig(asks, c)
 	answered := err == nil
 	if err != nil {
 		more = append(more, install.Finding{Node: h.Name, Check: "agent", Result: install.Fail, Finding: err.Error(),

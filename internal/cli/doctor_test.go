@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
 )
@@ -29,7 +30,7 @@ func TestDoctorAsksTheAgentForItsSettings(t *testing.T) {
 	doctor := func(args ...string) (string, error) {
 		asked = install.Query{}
 		var out bytes.Buffer
-		root := New(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""),
+		root := New(command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""),
 			Facts: func(_ context.Context, q install.Query) (*install.Facts, error) {
 				asked = q
 				if q.Settings == "" {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 )
@@ -19,7 +20,7 @@ const (
 	eventPage    = 1000 // events of one call when all are read
 )
 
-func eventsCmd(a *App) *cobra.Command {
+func eventsCmd(a *command.App) *cobra.Command {
 	var follow bool
 	var since string
 	var limit int
@@ -35,11 +36,11 @@ event is one line.`,
 				return err
 			}
 			if limit < 1 || limit > eventPage {
-				return Usage(cmd, fmt.Errorf("--limit %d: want 1 to %d", limit, eventPage))
+				return command.Usage(cmd, fmt.Errorf("--limit %d: want 1 to %d", limit, eventPage))
 			}
 			from, err := parseSince(since, time.Now())
 			if err != nil {
-				return Usage(cmd, err)
+				return command.Usage(cmd, err)
 			}
 			c, err := a.Dial(cmd)
 			if err != nil {
@@ -94,7 +95,7 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 
 // eventView writes events from a time on.
 type eventView struct {
-	a    *App
+	a    *command.App
 	js   bool
 	pair bool      // kinds of events are in the words of a pair; not for programs
 	from time.Time // zero: no bound

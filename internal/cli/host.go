@@ -11,14 +11,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
-func hostCmd(a *App) *cobra.Command {
-	return Group("host", "List the hosts, put one into maintenance, or drain it", hostListCmd(a), hostDrainCmd(a),
+func hostCmd(a *command.App) *cobra.Command {
+	return command.Group("host", "List the hosts, put one into maintenance, or drain it", hostListCmd(a), hostDrainCmd(a),
 		hostMaintenanceCmd(a), hostEnableCmd(a), hostForgetCmd(a), hostCertificatesCmd(a))
 }
 
@@ -40,7 +41,7 @@ type hostLine struct {
 	Problem     string             `json:"problem,omitempty"`     // what it can not find out about them
 }
 
-func hostListCmd(a *App) *cobra.Command {
+func hostListCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the hosts of the cluster",
@@ -181,7 +182,7 @@ func (r hostLine) cells() []output.Cell {
 		{Text: guests}, {Text: output.Or(output.Clean(r.Version), "-")}, able}
 }
 
-func hostMaintenanceCmd(a *App) *cobra.Command {
+func hostMaintenanceCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "maintenance HOST",
@@ -215,7 +216,7 @@ them, too.`,
 	return cmd
 }
 
-func hostDrainCmd(a *App) *cobra.Command {
+func hostDrainCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "drain HOST",
@@ -237,7 +238,7 @@ guest can not move, the others still leave; then the job fails.`,
 	return cmd
 }
 
-func hostEnableCmd(a *App) *cobra.Command {
+func hostEnableCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "enable HOST",
 		Short: "End the maintenance of a host: it takes guests again",
@@ -251,7 +252,7 @@ func hostEnableCmd(a *App) *cobra.Command {
 	}
 }
 
-func hostForgetCmd(a *App) *cobra.Command {
+func hostForgetCmd(a *command.App) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "forget HOST",
@@ -275,7 +276,7 @@ moved from or to the host and it is not known whether that guest runs.`,
 }
 
 // ordered has an agent do something, and then says so, or shows the status as JSON.
-func ordered(a *App, cmd *cobra.Command, said string, do func(context.Context, *api.Client) error) error {
+func ordered(a *command.App, cmd *cobra.Command, said string, do func(context.Context, *api.Client) error) error {
 	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err

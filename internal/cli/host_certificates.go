@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/pki"
@@ -28,7 +29,7 @@ type hypervisorHost struct {
 	ips  []netip.Addr
 }
 
-func hostCertificatesCmd(a *App) *cobra.Command {
+func hostCertificatesCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "certificates DIR HOST=IP[,IP]...",
 		Short: "Make certificates that encrypt guests' memory during migrations",

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -50,7 +51,7 @@ func (s *sshFlags) add(cmd *cobra.Command) {
 }
 
 // login reads the password, and settles which keys of the hosts are taken.
-func (s *sshFlags) login(ctx context.Context, a *App, o install.Options) error {
+func (s *sshFlags) login(ctx context.Context, a *command.App, o install.Options) error {
 	if err := s.prepare(ctx, a); err != nil {
 		return err
 	}
@@ -58,7 +59,7 @@ func (s *sshFlags) login(ctx context.Context, a *App, o install.Options) error {
 }
 
 // prepare sees whether there may be connections, and reads the password.
-func (s *sshFlags) prepare(ctx context.Context, a *App) (err error) {
+func (s *sshFlags) prepare(ctx context.Context, a *command.App) (err error) {
 	if s.set != nil && s.set.Changed("ssh-port") && s.opt.Port == 0 { // as an option it means sshd's usual port
 		return fail.Errorf(fail.Invalid, "--ssh-port 0: want 1 to 65535")
 	}
@@ -78,7 +79,7 @@ func (s *sshFlags) prepare(ctx context.Context, a *App) (err error) {
 
 // confirm shows the keys of hosts that nobody knows yet, and remembers those that
 // the user takes.
-func (s *sshFlags) confirm(ctx context.Context, a *App, hosts []install.Host) error {
+func (s *sshFlags) confirm(ctx context.Context, a *command.App, hosts []install.Host) error {
 	var mu sync.Mutex
 	var unknown []*remote.UnknownKey
 	names := map[string]string{}
@@ -146,7 +147,7 @@ func (s *sshFlags) confirm(ctx context.Context, a *App, hosts []install.Host) er
 
 // changed takes the key of a host that has changed, if the user has named it, or says so when asked. What is not taken is a
 // finding of the checks.
-func (s *sshFlags) changed(ctx context.Context, a *App, h install.Host, k *remote.ChangedKey) error {
+func (s *sshFlags) changed(ctx context.Context, a *command.App, h install.Host, k *remote.ChangedKey) error {
 	if slices.Contains(s.trusted, k.Fingerprint) {
 		return s.opt.Replace(ctx, k)
 	}
@@ -180,7 +181,7 @@ func (s *sshFlags) connector(p remote.Program) func(context.Context, install.Hos
 	}
 }
 
-func installCmd(a *App) *cobra.Command {
+func installCmd(a *command.App) *cobra.Command {
 	var ssh sshFlags
 	var file, list, base string
 	var check, undersized, yes, closed bool
@@ -205,7 +206,7 @@ has a line "IP HOSTNAME" for each.`,
 				return err
 			}
 			if file == "" {
-				return Usage(cmd, errors.New("want -c FILE, the configuration (holdfast config sample writes one)"))
+				return command.Usage(cmd, errors.New("want -c FILE, the configuration (holdfast config sample writes one)"))
 			}
 			o, err := installOptions(a, cmd, file, list, base, undersized)
 			if err != nil {
@@ -231,7 +232,7 @@ has a line "IP HOSTNAME" for each.`,
 }
 
 // installOptions reads the files of an installation.
-func installOptions(a *App, cmd *cobra.Command, file, list, base string,
+func installOptions(a *command.App, cmd *cobra.Command, file, list, base string,
 	undersized bool) (o install.Options, err error) {
 	name, data, err := a.ReadConfig(cmd.Context(), file)
 	if err != nil {
@@ -249,7 +250,8 @@ func installOptions(a *App, cmd *cobra.Command, file, list, base string,
 			return o, err
 		}
 	}
-	o = install.Options{Config: cfg, ConfigText: WithDomain(cfg, data), Undersized: undersized, Domain: cluster.GuestName}
+	o = install.Options{Config: cfg, ConfigText: command.WithDomain(cfg, data), Undersized: undersized,
+		Domain: cluster.GuestName}
 	if o.Base, err = readBase(base); err != nil {
 		return o, err
 	}
@@ -257,7 +259,7 @@ func installOptions(a *App, cmd *cobra.Command, file, list, base string,
 		return o, fail.Errorf(fail.Invalid, "--hosts: value %q: allowed only with a management VM, not with Type %s", list, config.PairConf)
 	}
 	if list != "" {
-		text, err := ReadSmall(list)
+		text, err := command.ReadSmall(list)
 		if err != nil {
 			return o, fail.Errorf(fail.Invalid, "read the list of hosts: %w", err)
 		}
@@ -273,7 +275,7 @@ func readBase(file string) (n config.Node, err error) {
 	if file == "" {
 		return n, nil
 	}
-	text, err := ReadSmall(file)
+	text, err := command.ReadSmall(file)
 	if err != nil {
 		return n, fail.Errorf(fail.Invalid, "read the settings: %w", err)
 	}
@@ -323,7 +325,7 @@ func guestHosts(file, text string, cfg config.Cluster) (out []install.Host, err 
 }
 
 // installHosts runs an installation and tells of it.
-func installHosts(a *App, cmd *cobra.Command, o install.Options, ssh *sshFlags, check, js bool) error {
+func installHosts(a *command.App, cmd *cobra.Command, o install.Options, ssh *sshFlags, check, js bool) error {
 	res, err := runInstall(a, cmd, &o, ssh, check)
 	var werr error
 	switch {
@@ -338,7 +340,7 @@ func installHosts(a *App, cmd *cobra.Command, o install.Options, ssh *sshFlags, 
 }
 
 // over sends this program along, and says how hosts are reached and what is told.
-func over(a *App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) error {
+func over(a *command.App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) error {
 	program, err := ownProgram()
 	if err != nil {
 		return err
@@ -357,7 +359,7 @@ func ownProgram() (p remote.Program, err error) {
 }
 
 // place says what every host gets, how many at a time, and who is told.
-func place(a *App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err error) {
+func place(a *command.App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err error) {
 	if o.Files, err = a.Env.HostFiles(cmd.Root()); err != nil {
 		return err
 	}
@@ -369,7 +371,8 @@ func place(a *App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err e
 	return cmd.Context().Err()
 }
 
-func runInstall(a *App, cmd *cobra.Command, o *install.Options, ssh *sshFlags, check bool) (install.Result, error) {
+func runInstall(a *command.App, cmd *cobra.Command, o *install.Options, ssh *sshFlags,
+	check bool) (install.Result, error) {
 	if err := over(a, cmd, o, ssh); err != nil {
 		return install.Result{}, err
 	}

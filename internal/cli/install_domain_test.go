@@ -8,6 +8,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/config"
 )
 
@@ -24,7 +25,7 @@ func TestInstallSendsTheDomain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	a := &App{Env: Env{Stdout: &strings.Builder{}, Stderr: &strings.Builder{}}}
+	a := &command.App{Env: command.Env{Stdout: &strings.Builder{}, Stderr: &strings.Builder{}}}
 	cmd := installCmd(a)
 	cmd.SetContext(t.Context())
 	o, err := installOptions(a, cmd, filepath.Join(dir, "own.json"), "", "", false)

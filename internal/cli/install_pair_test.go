@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
@@ -25,7 +26,7 @@ func TestInstallTakesAPair(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := &strings.Builder{}
-	a := &App{Env: Env{Stdout: said, Stderr: said}}
+	a := &command.App{Env: command.Env{Stdout: said, Stderr: said}}
 	cmd := installCmd(a)
 	cmd.SetContext(t.Context())
 	o, err := installOptions(a, cmd, file, "", "", false)
@@ -44,7 +45,10 @@ func TestTheHostsOfAPairGetItsCommands(t *testing.T) {
 	for kind, want := range map[string]string{
 		config.PairConf: "crm ms_resource_stop.sh ms_resource_start.sh ms_recovery.sh ms_rm_sync_partition.sh drbd-overview", config.FileConf: "",
 	} {
-		a := &App{Env: Env{HostFiles: func(*cobra.Command) ([]install.File, error) { return []install.File{{Path: install.Program}}, nil }}}
+		a := &command.App{Env: command.Env{HostFiles: func(*cobra.Command) ([]install.File,
+			error) {
+			return []install.File{{Path: install.Program}}, nil
+		}}}
 		cmd := installCmd(a)
 		cmd.SetContext(t.Context())
 		o := install.Options{Config: config.Cluster{Type: kind}}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
@@ -49,7 +50,7 @@ func TestFailuresComeLast(t *testing.T) {
 func TestExitCodeOfAnotherCommand(t *testing.T) {
 	var out bytes.Buffer
 	run := &cobra.Command{Use: "runs", RunE: func(*cobra.Command, []string) error { return errors.Join(&fail.Ran{Code: 7}) }}
-	env := Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Extra: []*cobra.Command{run}}
+	env := command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Extra: []*cobra.Command{run}}
 	if code := Main([]string{"runs"}, env); code != 7 || out.Len() > 0 {
 		t.Errorf("exit code %d: %s", code, &out)
 	}

@@ -9,24 +9,27 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
 )
 
-func jobsCmd(a *App) *cobra.Command {
+func jobsCmd(a *command.App) *cobra.Command {
 	list := &cobra.Command{Use: "list", Short: "List the jobs that run and the last that ran", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return jobList(a, cmd) }}
-	return Group("jobs", "List, show and control long work", list, jobShowCmd(a), jobWatchCmd(a),
+	return command.Group("jobs", "List, show and control long work", list, jobShowCmd(a), jobWatchCmd(a),
 		jobOrderCmd(a, "pause", "Begin no further steps; running steps continue"),
 		jobOrderCmd(a, "resume", "End a pause"),
 		jobOrderCmd(a, "abort", "Stop the running steps, and run only steps that restore order"),
 		jobRetryCmd(a), jobSkipCmd(a))
 }
 
-func jobList(a *App, cmd *cobra.Command) error {
-	jobs, js, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) ([]job.View, error) { return c.Jobs(ctx) })
+func jobList(a *command.App, cmd *cobra.Command) error {
+	jobs, js, err := command.Asked(a, cmd,
+		func(ctx context.Context, c *api.Client) ([]job.View, error) { return c.Jobs(ctx) })
 	if err != nil {
 		return err
 	}
@@ -50,20 +53,21 @@ func jobsText(jobs []job.View, p output.Painter) string {
 			what += ": " + output.Clean(why)
 		}
 		rows = append(rows,
-			[]output.Cell{{Text: output.Clean(j.ID)}, JobState(j), {Text: j.Began.UTC().Format(time.DateTime)},
+			[]output.Cell{{Text: output.Clean(j.ID)}, progress.JobState(j), {Text: j.Began.UTC().Format(time.DateTime)},
 				{Text: output.Clean(j.User)}, {Text: what}})
 	}
 	output.Table(&b, p, cols, rows)
 	return b.String()
 }
 
-func jobShowCmd(a *App) *cobra.Command {
+func jobShowCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show JOB",
 		Short: "Show a job with its steps",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			j, js, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) (job.View, error) { return c.Job(ctx, args[0]) })
+			j, js, err := command.Asked(a, cmd,
+				func(ctx context.Context, c *api.Client) (job.View, error) { return c.Job(ctx, args[0]) })
 			if err != nil {
 				return err
 			}
@@ -72,7 +76,7 @@ func jobShowCmd(a *App) *cobra.Command {
 	}
 }
 
-func showJob(a *App, j job.View, js bool) error {
+func showJob(a *command.App, j job.View, js bool) error {
 	if js {
 		return output.JSON(a.Env.Stdout, j, false)
 	}
@@ -81,7 +85,7 @@ func showJob(a *App, j job.View, js bool) error {
 
 func jobText(j job.View, p output.Painter) string {
 	var b strings.Builder
-	st := JobState(j)
+	st := progress.JobState(j)
 	output.Say(&b, p, "job", output.Plain, output.Clean(j.ID)+": "+output.Clean(j.Title)+", by "+output.Clean(j.User))
 	output.Say(&b, p, "state", st.Colour, st.Text)
 	if why := j.Because(); why != "" {
@@ -99,20 +103,20 @@ func jobText(j job.View, p output.Painter) string {
 	var rows [][]output.Cell
 	for _, s := range j.Steps {
 		rows = append(rows,
-			[]output.Cell{{Text: output.Clean(s.ID)}, StepState(s), {Text: fmt.Sprint(s.Attempt)},
+			[]output.Cell{{Text: output.Clean(s.ID)}, progress.StepState(s), {Text: fmt.Sprint(s.Attempt)},
 				{Text: output.Clean(output.Or(s.Why, s.Note))}})
 	}
 	output.Table(&b, p, cols, rows)
-	for _, s := range StuckSteps(j) {
+	for _, s := range progress.StuckSteps(j) {
 		if s.Tail != "" { // else the table has it all
 			b.WriteByte('\n')
-			StuckText(&b, p, s, FewLines)
+			progress.StuckText(&b, p, s, progress.FewLines)
 		}
 	}
 	return b.String()
 }
 
-func jobWatchCmd(a *App) *cobra.Command {
+func jobWatchCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "watch JOB",
@@ -131,25 +135,25 @@ func jobTimeout(cmd *cobra.Command, d *time.Duration) {
 	cmd.Flags().DurationVar(d, "timeout", 4*time.Hour, "follow it for this `time`; 0: not at all")
 }
 
-func jobOrderCmd(a *App, order, short string) *cobra.Command {
+func jobOrderCmd(a *command.App, order, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: order + " JOB", Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return orderJob(a, cmd, args[0], order, "", "") },
 	}
 }
 
-func jobRetryCmd(a *App) *cobra.Command {
+func jobRetryCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "retry JOB STEP", Short: "Repeat a step that failed, or that is unknown", Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return orderJob(a, cmd, args[0], "retry", args[1], "") },
 	}
 }
 
-func jobSkipCmd(a *App) *cobra.Command {
+func jobSkipCmd(a *command.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "skip JOB STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(2),
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return WantReason(cmd, reason) },
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return command.WantReason(cmd, reason) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return orderJob(a, cmd, args[0], "skip", args[1], reason)
 		},
@@ -158,8 +162,8 @@ func jobSkipCmd(a *App) *cobra.Command {
 	return cmd
 }
 
-func orderJob(a *App, cmd *cobra.Command, id, order, step, reason string) error {
-	j, js, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) (job.View, error) {
+func orderJob(a *command.App, cmd *cobra.Command, id, order, step, reason string) error {
+	j, js, err := command.Asked(a, cmd, func(ctx context.Context, c *api.Client) (job.View, error) {
 		return c.CommandJob(ctx, id, order, step, reason)
 	})
 	if err != nil {
@@ -169,10 +173,10 @@ func orderJob(a *App, cmd *cobra.Command, id, order, step, reason string) error 
 }
 
 // runJob begins a job, or finds one, and follows it to its end.
-func runJob(a *App, cmd *cobra.Command, timeout time.Duration,
+func runJob(a *command.App, cmd *cobra.Command, timeout time.Duration,
 	begin func(context.Context, *api.Client) (job.View, error)) error {
 	if timeout < 0 {
-		return Usage(cmd, fmt.Errorf("--timeout %s: want a time from 0 on", timeout))
+		return command.Usage(cmd, fmt.Errorf("--timeout %s: want a time from 0 on", timeout))
 	}
 	c, js, err := a.Open(cmd)
 	if err != nil {
@@ -194,7 +198,8 @@ func runJob(a *App, cmd *cobra.Command, timeout time.Duration,
 		if err := output.JSON(a.Env.Stdout, j, false); err != nil {
 			return err
 		}
-	} else if err := output.Text(a.Env.Stdout, fmt.Sprintf("%s: %s\n", output.Clean(j.ID), JobState(j).Text)); err != nil {
+	} else if err := output.Text(a.Env.Stdout, fmt.Sprintf("%s: %s\n", output.Clean(j.ID),
+		progress.JobState(j).Text)); err != nil {
 		return err
 	}
 	if j.State == "ended" && j.Result != "done" {
@@ -210,6 +215,6 @@ func runJob(a *App, cmd *cobra.Command, timeout time.Duration,
 
 // followJob asks for the job until it has ended, and says on stderr what is new.
 // An agent that goes away is asked again.
-func followJob(ctx context.Context, a *App, c *api.Client, j job.View) (job.View, error) {
-	return Follow(ctx, a, j, JobOf(c), func(job.View) bool { return false })
+func followJob(ctx context.Context, a *command.App, c *api.Client, j job.View) (job.View, error) {
+	return progress.Follow(ctx, a, j, progress.JobOf(c), func(job.View) bool { return false })
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
@@ -61,7 +62,7 @@ func runLive(t *testing.T, a *agent, args ...string) *live {
 		}
 	}()
 	go func() {
-		root := New(Env{Stdout: w, Stderr: w, Stdin: strings.NewReader("")})
+		root := New(command.Env{Stdout: w, Stderr: w, Stdin: strings.NewReader("")})
 		root.SetArgs(append(args, "--socket", a.socket))
 		err := root.ExecuteContext(ctx)
 		l.done <- errors.Join(err, w.Close())
@@ -221,7 +222,7 @@ func onTerminal(t *testing.T, a *agent, shown func(), args ...string) string {
 		}
 		_, _ = io.Copy(&out, master) // ends with EIO when the other end is closed
 	}()
-	root := New(Env{Stdout: slave, Stderr: io.Discard, Stdin: strings.NewReader("")})
+	root := New(command.Env{Stdout: slave, Stderr: io.Discard, Stdin: strings.NewReader("")})
 	root.SetArgs(append(args, "--socket", a.socket))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()

@@ -9,11 +9,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/cluster"
 )
 
-func migrateCmd(a *App) *cobra.Command {
+func migrateCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	var end bool
 	cmd := &cobra.Command{
@@ -38,7 +40,7 @@ said.`,
 				return err
 			}
 			if timeout <= 0 {
-				return Usage(cmd, fmt.Errorf("--timeout %s: want a time above 0", timeout))
+				return command.Usage(cmd, fmt.Errorf("--timeout %s: want a time above 0", timeout))
 			}
 			c, err := a.Dial(cmd)
 			if err != nil {
@@ -58,7 +60,7 @@ said.`,
 	return cmd
 }
 
-func followMigration(ctx context.Context, a *App, c *api.Client, host string, js bool) error {
+func followMigration(ctx context.Context, a *command.App, c *api.Client, host string, js bool) error {
 	s, err := c.Status(ctx) // tells whether it is a pair
 	if err != nil {
 		return err
@@ -88,7 +90,7 @@ func followMigration(ctx context.Context, a *App, c *api.Client, host string, js
 
 // leftAlone is the error of a command that does not follow its migration any more.
 func leftAlone(cause error, s cluster.Status, host cluster.HostID, last string) error {
-	e := Unfinished("the move to "+output.Clean(host), cause, last)
+	e := progress.Unfinished("the move to "+output.Clean(host), cause, last)
 	switch {
 	case last == "":
 		return e.With("whether it was asked for is not known; see: holdfast status")

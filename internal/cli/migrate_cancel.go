@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
@@ -12,7 +13,7 @@ import (
 
 // cancelMigration ends the migration that is on, and waits until it is certain where
 // the guest is.
-func cancelMigration(ctx context.Context, a *App, c *api.Client, js bool) error {
+func cancelMigration(ctx context.Context, a *command.App, c *api.Client, js bool) error {
 	what, err := c.CancelMigration(ctx, "")
 	if err != nil {
 		return err

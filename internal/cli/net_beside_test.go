@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
@@ -33,7 +34,7 @@ func TestExportTellsBoth(t *testing.T) {
 	}))
 	defer srv.Close()
 	var out, errs strings.Builder
-	a := &App{Env: Env{Stdout: &out, Stderr: &errs}, Output: "text"}
+	a := &command.App{Env: command.Env{Stdout: &out, Stderr: &errs}, Output: "text"}
 	cmd := netExportCmd(a)
 	file := filepath.Join(t.TempDir(), "net.json")
 	cmd.SetArgs([]string{"--endpoint", srv.URL, "--out", file, "--leave-out", "quota,quotum,prot.x,port.numa"})
@@ -66,20 +67,20 @@ func TestNetTellsWhatIsLeftOut(t *testing.T) {
 	beside := &rebuild.Verified{Differences: []net.Difference{}, Unbound: []string{"u1"}, LeftOut: d.KindsLeftOut(),
 		Beside: []net.LeftOutKind{{Name: "floatingip", Count: 1, IDs: []string{"f1"}}}}
 	for name, c := range map[string]struct {
-		say   func(a *App, js bool) error
+		say   func(a *command.App, js bool) error
 		texts []string
 		not   string
 		js    string
 	}{
-		"export": {func(a *App, js bool) error { return netExported(a, d, true, js) },
+		"export": {func(a *command.App, js bool) error { return netExported(a, d, true, js) },
 			[]string{"written: address_group 1, address_scope 1, agent 3,", "not carried over: router 2: r1, r2",
 				"not carried over: quota 1: p", "without a host, as no agent there binds ports: port 3: 60000000-"}, "on the platform",
 			`"left_out":[{"kind":"quota","count":1,"ids":["p"]},{"kind":"router","count":2,"ids":["r1","r2"]}]`},
-		"verify": {func(a *App, js bool) error { return netVerified(a, beside, js) },
+		"verify": {func(a *command.App, js bool) error { return netVerified(a, beside, js) },
 			[]string{"Neutron has what the document has", "not carried over: router 2: r1, r2",
 				"on the platform, and not compared: floatingip 1: f1", "port 1: u1"}, "nothing else",
 			`"unbound":["u1"],"left_out":[{"kind":"quota","count":1,"ids":["p"]},{"kind":"router","count":2,"ids":["r1","r2"]}],"beside":[{"kind":"floatingip","count":1,"ids":["f1"]}]`},
-		"verify without such": {func(a *App, js bool) error {
+		"verify without such": {func(a *command.App, js bool) error {
 			return netVerified(a, &rebuild.Verified{Differences: []net.Difference{}, Unbound: []string{},
 				LeftOut: []net.LeftOutKind{}, Beside: []net.LeftOutKind{}}, js)
 		}, []string{"Neutron has what the document has, and nothing else"}, "not carried",
@@ -87,7 +88,7 @@ func TestNetTellsWhatIsLeftOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var said strings.Builder
-			a := &App{Env: Env{Stdout: &said, Stderr: &said}}
+			a := &command.App{Env: command.Env{Stdout: &said, Stderr: &said}}
 			if err := c.say(a, false); err != nil {
 				t.Fatal(err)
 			}

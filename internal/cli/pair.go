@@ -5,11 +5,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/pair"
 )
 
-func pairCmd(a *App) *cobra.Command {
+func pairCmd(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pair",
 		Short: "Two nodes, one of which serves while the other is ready",
@@ -20,7 +21,7 @@ func pairCmd(a *App) *cobra.Command {
 	return cmd
 }
 
-func pairSizeCmd(a *App) *cobra.Command {
+func pairSizeCmd(a *command.App) *cobra.Command {
 	var hosts, vms int
 	cmd := &cobra.Command{
 		Use:   "size --hosts N --vms N",
@@ -50,7 +51,7 @@ which it lies: 10 MB for each host and 15 MB for each VM, times 15, and 10 GB;
 	return cmd
 }
 
-func pairBeginCmd(a *App) *cobra.Command {
+func pairBeginCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "begin",
 		Short: "Make this host's data the ones that the pair begins with",

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -64,7 +65,7 @@ func (in *pairInput) flags(cmd *cobra.Command) {
 		"read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
 }
 
-func pairCheckCmd(a *App) *cobra.Command {
+func pairCheckCmd(a *command.App) *cobra.Command {
 	var in pairInput
 	var place placeFlags
 	cmd := &cobra.Command{
@@ -120,12 +121,12 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 	switch f := cmd.Flags(); {
 	case !f.Changed("vip"):
-		return o, Usage(cmd, errors.New("no --vip given; want the virtual address with the length of its subnet's "+
+		return o, command.Usage(cmd, errors.New("no --vip given; want the virtual address with the length of its subnet's "+
 			"prefix, such as 172.16.60.55/16"))
 	case !f.Changed("peer"):
-		return o, Usage(cmd, errors.New("no --peer given; want the address of the other node"))
+		return o, command.Usage(cmd, errors.New("no --peer given; want the address of the other node"))
 	case !f.Changed("arbiter"):
-		return o, Usage(cmd, errors.New("no --arbiter given; want quorum:IP, ping:IP,IP, fence or disk:DEVICE"))
+		return o, command.Usage(cmd, errors.New("no --arbiter given; want quorum:IP, ping:IP,IP, fence or disk:DEVICE"))
 	}
 	if err := counts(cmd, in.hosts, in.vms); err != nil {
 		return o, err
@@ -326,7 +327,7 @@ func arbiter(text string) (a precheck.Arbiter, err error) {
 // fenceDevices reads the file of --fencing.
 func fenceDevices(file string) (config.Fencing, error) {
 	var out config.Fencing
-	text, err := ReadSmall(file)
+	text, err := command.ReadSmall(file)
 	if err != nil {
 		return out, fail.Errorf(fail.Invalid, "read the fence devices: %w", err)
 	}
@@ -338,7 +339,7 @@ func fenceDevices(file string) (config.Fencing, error) {
 
 // reachPair reads the passwords, settles which keys of the hosts are taken, and says how they are
 // reached.
-func reachPair(ctx context.Context, a *App, in *pairInput, o *survey.Options) error {
+func reachPair(ctx context.Context, a *command.App, in *pairInput, o *survey.Options) error {
 	program, err := ownProgram()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/testbed/try"
@@ -58,7 +59,7 @@ func TestAStandbyWhoseRowsDifferMayBeRecovered(t *testing.T) {
 		{&cluster.PairCompared{Ended: time.Now(), Differ: []string{"app.log: id 5: h2 lacks this row"}}, false},
 	} {
 		of.pair.Lay(func(p *cluster.PairStatus) { p.Nodes[1].Compared = c.compared })
-		a := &App{Socket: of.socket}
+		a := &command.App{Socket: of.socket}
 		cmd := &cobra.Command{}
 		cmd.SetContext(t.Context())
 		p, err := of.pair.Pair(t.Context())

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 )
@@ -54,7 +55,7 @@ func copiedText(p cluster.PairStatus) string {
 
 // stages tells where work of several parts is.
 type stages struct {
-	a     *App
+	a     *command.App
 	begun time.Time
 	of, n int
 }

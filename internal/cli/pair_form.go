@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
@@ -30,7 +31,7 @@ var needed = []string{"vip", "peer", "arbiter", "hosts", "vms"}
 // form asks for what is missing, on a terminal, and shows what was answered. Anywhere else it does
 // nothing. A wrong answer is refused as the flag would be, and asked for again. begun is the file
 // of a set-up that was begun; its values are what an empty line means.
-func form(a *App, cmd *cobra.Command, s *pairSetup, begun string) error {
+func form(a *command.App, cmd *cobra.Command, s *pairSetup, begun string) error {
 	in, ok := a.Env.Stdin.(*os.File)
 	if !ok || !output.IsTerminal(in) || !slices.ContainsFunc(needed,
 		func(name string) bool { return !cmd.Flags().Changed(name) }) {
@@ -113,7 +114,7 @@ func (s *pairSetup) questions(note *setupNote) []question {
 }
 
 // askFor asks until the answer is a value of the flag, unless it was given.
-func askFor(a *App, cmd *cobra.Command, q question) error {
+func askFor(a *command.App, cmd *cobra.Command, q question) error {
 	f := cmd.Flags()
 	if f.Changed(q.flag) {
 		return nil
@@ -124,7 +125,8 @@ func askFor(a *App, cmd *cobra.Command, q question) error {
 	}
 	_, list := f.Lookup(q.flag).Value.(interface{ GetSlice() []string })
 	for {
-		text, ended, err := a.AskLine(cmd.Context(), fmt.Sprintf("%s\n  --%s, for example %s%s: ", q.meaning, q.flag, q.example, given))
+		text, ended, err := a.AskLine(cmd.Context(),
+			fmt.Sprintf("%s\n  --%s, for example %s%s: ", q.meaning, q.flag, q.example, given))
 		switch {
 		case cmd.Context().Err() != nil:
 			return fail.Errorf(fail.Canceled, "pair setup: interrupted; nothing was changed")
@@ -150,9 +152,9 @@ func askFor(a *App, cmd *cobra.Command, q question) error {
 		}
 		var e *fail.Error
 		if !errors.As(err, &e) {
-			err = Plainly(cmd, err)
+			err = command.Plainly(cmd, err)
 			e = fail.Errorf(fail.Invalid, "%w", err)
 		}
-		Report(a.Env.Stderr, Program, err, e)
+		command.Report(a.Env.Stderr, command.Program, err, e)
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/precheck"
@@ -24,7 +25,7 @@ import (
 // dialogue runs f with a terminal on which a person types: each answer when the text before it is
 // the last one that was written. It returns what was written, and what the terminal has shown
 // of what was typed.
-func dialogue(t *testing.T, f func(a *App) error, says ...string) (text, shown string, err error) {
+func dialogue(t *testing.T, f func(a *command.App) error, says ...string) (text, shown string, err error) {
 	t.Helper()
 	master, slave := openPTY(t)
 	var errs, echo childOutput
@@ -35,7 +36,7 @@ func dialogue(t *testing.T, f func(a *App) error, says ...string) (text, shown s
 	}()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- f(&App{Env: Env{Stdout: io.Discard, Stderr: &errs, Stdin: slave}})
+		ended <- f(&command.App{Env: command.Env{Stdout: io.Discard, Stderr: &errs, Stdin: slave}})
 	}()
 	for i := 0; i+1 < len(says); i += 2 {
 		if werr := until(func() bool { return len(ended) > 0 || strings.HasSuffix(errs.String(), says[i]) }); werr != nil || len(ended) > 0 {
@@ -66,7 +67,7 @@ func filled(t *testing.T, note string, args []string, says ...string) (s *pairSe
 	s.flags(cmd)
 	cmd.SetContext(t.Context())
 	try.Must(t, cmd.ParseFlags(args))
-	text, _, err = dialogue(t, func(a *App) error { return form(a, cmd, s, note) }, says...)
+	text, _, err = dialogue(t, func(a *command.App) error { return form(a, cmd, s, note) }, says...)
 	return s, cmd, text, err
 }
 
@@ -138,12 +139,12 @@ func TestFormGoesOn(t *testing.T) {
 	s, cmd = &pairSetup{}, &cobra.Command{}
 	s.flags(cmd)
 	var said strings.Builder
-	a := &App{Env: Env{Stdout: &said, Stderr: &said, Stdin: strings.NewReader("10.0.0.9/24\n")}}
+	a := &command.App{Env: command.Env{Stdout: &said, Stderr: &said, Stdin: strings.NewReader("10.0.0.9/24\n")}}
 	if err := form(a, cmd, s, begun); err != nil || said.Len() > 0 {
 		t.Errorf("without a terminal: %v, %q", err, said.String())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	_, _, err = dialogue(t, func(a *App) error {
+	_, _, err = dialogue(t, func(a *command.App) error {
 		s, cmd := &pairSetup{}, &cobra.Command{}
 		s.flags(cmd)
 		cmd.SetContext(ctx)
@@ -160,7 +161,7 @@ func TestFormGoesOn(t *testing.T) {
 func TestTheWordIsTyped(t *testing.T) {
 	cl := config.Cluster{Type: config.PairConf, Pair: &config.Pair{Nodes: []string{"n1", "n2"}, Database: &config.PairDatabase{}}}
 	for _, word := range []string{"CONFIRM", "confirm", "yes", ""} {
-		text, _, err := dialogue(t, func(a *App) error { return confirmPair(t.Context(), a, &pairSetup{}, cl) },
+		text, _, err := dialogue(t, func(a *command.App) error { return confirmPair(t.Context(), a, &pairSetup{}, cl) },
 			"Type CONFIRM to go on: ", word+"\n")
 		if ok := err == nil; ok != (word == "CONFIRM") || !ok && fail.ExitCode(err) != fail.ExitInvalid {
 			t.Errorf("%q: %v", word, err)

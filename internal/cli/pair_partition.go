@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
@@ -22,7 +23,7 @@ const partitionMount = "/srv/"
 // probeWithin is how long --unmanaged-probe may take.
 const probeWithin = time.Minute
 
-func pairPartitionCmd(a *App) *cobra.Command {
+func pairPartitionCmd(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "partition",
 		Short: "A file system for templates beside the pair's data",
@@ -32,7 +33,7 @@ func pairPartitionCmd(a *App) *cobra.Command {
 	return cmd
 }
 
-func partitionAddCmd(a *App) *cobra.Command {
+func partitionAddCmd(a *command.App) *cobra.Command {
 	var in cluster.PartitionOrder
 	var probe string
 	cmd := &cobra.Command{
@@ -58,7 +59,7 @@ on.`,
 				return err
 			}
 			if !strings.HasPrefix(in.Disk, "/dev/") {
-				return Usage(cmd,
+				return command.Usage(cmd,
 					fmt.Errorf("--disk: value %q: want the path of an empty disk, such as /dev/sdb", output.Clean(in.Disk)))
 			}
 			if err := unmanaged(cmd.Context(), a, probe); err != nil {
@@ -84,7 +85,7 @@ on.`,
 }
 
 // unmanaged asks the operator's program whether the platform manages hosts.
-func unmanaged(ctx context.Context, a *App, program string) error {
+func unmanaged(ctx context.Context, a *command.App, program string) error {
 	if program == "" {
 		return output.Text(a.Env.Stderr, "warning: nobody was asked whether the platform manages hosts (--unmanaged-probe)\n")
 	}
@@ -108,7 +109,7 @@ func lastLine(out []byte) string {
 	return lines[len(lines)-1]
 }
 
-func partitionRemoveCmd(a *App) *cobra.Command {
+func partitionRemoveCmd(a *command.App) *cobra.Command {
 	var word string
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
@@ -128,9 +129,9 @@ again then. Interrupted, the same command goes on.`,
 }
 
 // removePartition asks and takes the partition away; done is said at the end.
-func removePartition(a *App, cmd *cobra.Command, name, word, done string) error {
+func removePartition(a *command.App, cmd *cobra.Command, name, word, done string) error {
 	if word != "" && word != "yes" {
-		return Usage(cmd, fmt.Errorf("--yes: value %q: want the word yes", output.Clean(word)))
+		return command.Usage(cmd, fmt.Errorf("--yes: value %q: want the word yes", output.Clean(word)))
 	}
 	c, err := a.Dial(cmd)
 	if err != nil {
@@ -150,15 +151,15 @@ func removePartition(a *App, cmd *cobra.Command, name, word, done string) error 
 }
 
 // typedWord asks for the word yes.
-func typedWord(ctx context.Context, a *App, question string) error {
+func typedWord(ctx context.Context, a *command.App, question string) error {
 	typed, err := a.Ask(ctx, question)
 	if err == nil && typed != "yes" {
-		err = NotConfirmed("type yes, or give --yes yes")
+		err = command.NotConfirmed("type yes, or give --yes yes")
 	}
 	return err
 }
 
-func partitionRemoved(ctx context.Context, a *App, c *api.Client, name, done string) error {
+func partitionRemoved(ctx context.Context, a *command.App, c *api.Client, name, done string) error {
 	left, err := c.RemovePartition(ctx, name)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -59,7 +60,7 @@ func (p *placeFlags) waits(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&p.limit, "timeout", copyWithin, "give up waiting for the copy after this\n`time`; it goes on without")
 }
 
-func pairRecoverCmd(a *App) *cobra.Command {
+func pairRecoverCmd(a *command.App) *cobra.Command {
 	r := pairRecovery{dir: install.ConfDir}
 	var yes bool
 	cmd := &cobra.Command{
@@ -90,7 +91,7 @@ node is well. A recovery that was interrupted goes on when it is run again.`,
 	return cmd
 }
 
-func recoverPair(a *App, cmd *cobra.Command, r *pairRecovery, addr string) (err error) {
+func recoverPair(a *command.App, cmd *cobra.Command, r *pairRecovery, addr string) (err error) {
 	at := func(file string) string { return filepath.Join(r.dir, filepath.Base(file)) }
 	n, err := config.LoadNode(at(install.SettingsFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -181,7 +182,7 @@ func recoverPair(a *App, cmd *cobra.Command, r *pairRecovery, addr string) (err 
 }
 
 // notPlaced says that the agent that answers is one of a pair, and was not placed by an installation; nil: it is not so.
-func notPlaced(a *App, cmd *cobra.Command) error {
+func notPlaced(a *command.App, cmd *cobra.Command) error {
 	c, err := a.Dial(cmd)
 	if err != nil {
 		return nil // what is missing is told
@@ -257,7 +258,7 @@ func served(ctx context.Context, c *api.Client) (p cluster.PairStatus, err error
 }
 
 // mayRecover refuses where the other node is well, or this one does not serve.
-func mayRecover(a *App, cmd *cobra.Command, self, peer string) error {
+func mayRecover(a *command.App, cmd *cobra.Command, self, peer string) error {
 	c, err := a.Dial(cmd)
 	if err != nil {
 		return err
@@ -285,7 +286,7 @@ func mayRecover(a *App, cmd *cobra.Command, self, peer string) error {
 }
 
 // placePair gives the other node the passwords, and installs on all hosts what is missing.
-func placePair(a *App, cmd *cobra.Command, here string, in *pairInput, f placeFlags, so survey.Options,
+func placePair(a *command.App, cmd *cobra.Command, here string, in *pairInput, f placeFlags, so survey.Options,
 	note *setupNote) error {
 	ctx := cmd.Context()
 	if err := shareSecrets(ctx, a, so, note); err != nil {
@@ -313,7 +314,7 @@ func placePair(a *App, cmd *cobra.Command, here string, in *pairInput, f placeFl
 }
 
 // confirmScript asks as the source tool's script does, which takes its answer from anywhere.
-func confirmScript(ctx context.Context, a *App, peer string) error {
+func confirmScript(ctx context.Context, a *command.App, peer string) error {
 	if err := output.Text(a.Env.Stdout, fmt.Sprintf(recoveryAsks, output.Clean(peer))); err != nil {
 		return err
 	}
@@ -322,7 +323,7 @@ func confirmScript(ctx context.Context, a *App, peer string) error {
 		return err
 	}
 	if answer != "yes" {
-		return NotConfirmed("type yes")
+		return command.NotConfirmed("type yes")
 	}
 	return output.Text(a.Env.Stdout, recoveryChecks)
 }
@@ -330,13 +331,14 @@ func confirmScript(ctx context.Context, a *App, peer string) error {
 // pairRecoveryScript is the source tool's ms_recovery.sh: PEER, root's password there, and root's
 // password at the quorum host. dir is what is installed on this node. Passwords that are not given
 // are asked for on a terminal, which does not show them. keys of hosts are taken without asking.
-func pairRecoveryScript(a *App, cmd *cobra.Command, dir string, keys, args []string) (err error) {
+func pairRecoveryScript(a *command.App, cmd *cobra.Command, dir string, keys, args []string) (err error) {
 	r := &pairRecovery{placeFlags: placeFlags{limit: copyWithin}, dir: dir,
 		confirm: func(ctx context.Context, peer string) error { return confirmScript(ctx, a, peer) }}
 	r.ssh.opt.Port, r.ssh.parallel, r.ssh.trusted = 22, 20, keys
 	if len(args) == 1 {
 		if in, ok := a.Env.Stdin.(*os.File); !ok || !output.IsTerminal(in) {
-			return Usage(cmd, errors.New("want PEER PASSWORD [ARBITER-PASSWORD]; only on a terminal passwords are asked for"))
+			return command.Usage(cmd,
+				errors.New("want PEER PASSWORD [ARBITER-PASSWORD]; only on a terminal passwords are asked for"))
 		}
 		r.ssh.ask = true
 	}

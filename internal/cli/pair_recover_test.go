@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
@@ -38,7 +39,7 @@ func recoverable(t *testing.T) (a *agent, dir string) {
 // script runs the source tool's script, with what is typed on a terminal.
 func script(t *testing.T, of *agent, dir string, args []string, says ...string) (text, shown string, err error) {
 	t.Helper()
-	return dialogue(t, func(a *App) error {
+	return dialogue(t, func(a *command.App) error {
 		a.Env.Stdout = a.Env.Stderr // as a terminal shows both
 		a.Socket = of.socket
 		cmd := &cobra.Command{}
@@ -96,7 +97,8 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 	of, dir := recoverable(t)
 	run := func(typed string, args ...string) (string, error) {
 		var said strings.Builder
-		a := &App{Env: Env{Stdout: &said, Stderr: io.Discard, Stdin: strings.NewReader(typed)}, Socket: of.socket}
+		a := &command.App{Env: command.Env{Stdout: &said, Stderr: io.Discard, Stdin: strings.NewReader(typed)},
+			Socket: of.socket}
 		cmd := &cobra.Command{Use: againName}
 		cmd.SetContext(t.Context())
 		err := pairRecoveryScript(a, cmd, dir, nil, args)

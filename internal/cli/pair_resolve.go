@@ -10,12 +10,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
 
-func pairResolveCmd(a *App) *cobra.Command {
+func pairResolveCmd(a *command.App) *cobra.Command {
 	var keep string
 	var yes bool
 	var timeout time.Duration
@@ -37,7 +38,7 @@ Your name goes into the event log.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if keep == "" {
-				return Usage(cmd, fmt.Errorf("--keep: want the name of the node whose copy is kept"))
+				return command.Usage(cmd, fmt.Errorf("--keep: want the name of the node whose copy is kept"))
 			}
 			return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 				p, err := resolvePair(ctx, a, c, keep, yes)
@@ -54,7 +55,8 @@ Your name goes into the event log.`,
 
 // resolvePair asks, chooses, and waits until the services run with that copy, unless they were
 // asked to be stopped.
-func resolvePair(ctx context.Context, a *App, c *api.Client, keep string, yes bool) (p cluster.PairStatus, err error) {
+func resolvePair(ctx context.Context, a *command.App, c *api.Client, keep string,
+	yes bool) (p cluster.PairStatus, err error) {
 	p, err = c.Pair(ctx)
 	var e *fail.Error
 	switch {
@@ -86,7 +88,7 @@ func resolvePair(ctx context.Context, a *App, c *api.Client, keep string, yes bo
 }
 
 // resolved chooses, and waits until the services run.
-func resolved(ctx context.Context, a *App, c *api.Client, keep string) (p cluster.PairStatus, err error) {
+func resolved(ctx context.Context, a *command.App, c *api.Client, keep string) (p cluster.PairStatus, err error) {
 	if err := c.ResolvePair(ctx, keep); err != nil {
 		return p, err
 	}

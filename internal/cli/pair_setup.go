@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -63,7 +64,7 @@ type pairSetup struct {
 	stages stages
 }
 
-func pairSetupCmd(a *App) *cobra.Command {
+func pairSetupCmd(a *command.App) *cobra.Command {
 	var s pairSetup
 	cmd := &cobra.Command{
 		Use:   "setup --vip ADDRESS/LENGTH --peer IP --arbiter WHO",
@@ -99,7 +100,7 @@ A set-up that was interrupted goes on when it is run again with the same values.
 	return cmd
 }
 
-func setupPair(a *App, cmd *cobra.Command, s *pairSetup) (err error) {
+func setupPair(a *command.App, cmd *cobra.Command, s *pairSetup) (err error) {
 	if s.yes != "" && s.yes != confirmWord {
 		return fail.Errorf(fail.Invalid, "--yes: value %q: want the word %s", output.Clean(s.yes), confirmWord)
 	}
@@ -157,7 +158,7 @@ func oneArbiter(all ...precheck.Arbiter) error {
 }
 
 // planPair checks, asks, and notes what will be done.
-func planPair(a *App, cmd *cobra.Command, s *pairSetup, o survey.Options, g groupFile,
+func planPair(a *command.App, cmd *cobra.Command, s *pairSetup, o survey.Options, g groupFile,
 	v setupValues) (*setupNote, error) {
 	if err := s.stages.next("checks"); err != nil {
 		return nil, err
@@ -206,7 +207,7 @@ func (s *pairInput) readGroup() (g groupFile, err error) {
 	if len(s.services) > 0 {
 		return g, fail.Errorf(fail.Invalid, "--service: value %q: want none with --group", output.Clean(s.services[0]))
 	}
-	text, err := ReadSmall(s.group)
+	text, err := command.ReadSmall(s.group)
 	if err != nil {
 		return g, fail.Errorf(fail.Invalid, "read the group: %w", err)
 	}
@@ -285,7 +286,7 @@ func (s *pairInput) onDevice(p *config.Pair) error {
 }
 
 // confirmPair says what will be done, and asks for the word.
-func confirmPair(ctx context.Context, a *App, s *pairSetup, cl config.Cluster) error {
+func confirmPair(ctx context.Context, a *command.App, s *pairSetup, cl config.Cluster) error {
 	p := cl.Pair.Full()
 	text := fmt.Sprintf("The pair begins with the data of this node, %s: %s\n", output.Clean(p.Nodes[0]),
 		output.Clean(p.Database.Datadir)) +
@@ -315,13 +316,13 @@ func confirmPair(ctx context.Context, a *App, s *pairSetup, cl config.Cluster) e
 		return err
 	}
 	if typed != confirmWord {
-		return NotConfirmed("type " + confirmWord + ", or give --yes " + confirmWord)
+		return command.NotConfirmed("type " + confirmWord + ", or give --yes " + confirmWord)
 	}
 	return nil
 }
 
 // carryOut does what was noted. Each part can be done again.
-func carryOut(a *App, cmd *cobra.Command, s *pairSetup, so survey.Options, note *setupNote) error {
+func carryOut(a *command.App, cmd *cobra.Command, s *pairSetup, so survey.Options, note *setupNote) error {
 	if err := s.stages.next("installation"); err != nil {
 		return err
 	}
@@ -360,7 +361,7 @@ func carryOut(a *App, cmd *cobra.Command, s *pairSetup, so survey.Options, note 
 }
 
 // beginPair begins with this node's data, unless that was done. The agent may need a while.
-func beginPair(ctx context.Context, a *App, c *api.Client) error {
+func beginPair(ctx context.Context, a *command.App, c *api.Client) error {
 	_, err := untilPair(ctx, a, c, "setup", func(p cluster.PairStatus) string {
 		if p.Set {
 			return ""
@@ -389,7 +390,7 @@ func secretsOf(p config.Pair) map[string]string {
 }
 
 // shareSecrets makes the secrets that are missing, and gives them to the other node.
-func shareSecrets(ctx context.Context, a *App, so survey.Options, note *setupNote) error {
+func shareSecrets(ctx context.Context, a *command.App, so survey.Options, note *setupNote) error {
 	var shared []install.File
 	all := secretsOf(*note.Config.Pair)
 	for _, path := range slices.Sorted(maps.Keys(all)) {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
@@ -30,7 +31,7 @@ func viewPair(p cluster.PairStatus) pairView {
 	return pairView{h, why, p}
 }
 
-func pairStatusCmd(a *App) *cobra.Command {
+func pairStatusCmd(a *command.App) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -80,7 +81,7 @@ func (v pairView) exit() error {
 }
 
 // watchPair shows the pair at each change, until the user ends it.
-func watchPair(ctx context.Context, a *App, c *api.Client, js bool) error {
+func watchPair(ctx context.Context, a *command.App, c *api.Client, js bool) error {
 	last := ""
 	for p, err := range c.WatchPair(ctx) {
 		if ctx.Err() != nil {

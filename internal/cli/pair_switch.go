@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
@@ -21,14 +23,14 @@ import (
 const timesWithin = 5 * time.Second
 
 // onPair runs f with an agent and a deadline.
-func onPair(a *App, cmd *cobra.Command, timeout time.Duration,
+func onPair(a *command.App, cmd *cobra.Command, timeout time.Duration,
 	f func(ctx context.Context, c *api.Client, js bool) error) error {
 	js, err := a.AsJSON(cmd)
 	if err != nil {
 		return err
 	}
 	if timeout <= 0 {
-		return Usage(cmd, fmt.Errorf("--timeout %s: want a time above 0", timeout))
+		return command.Usage(cmd, fmt.Errorf("--timeout %s: want a time above 0", timeout))
 	}
 	c, err := a.Dial(cmd)
 	if err != nil {
@@ -42,10 +44,10 @@ func onPair(a *App, cmd *cobra.Command, timeout time.Duration,
 
 // untilPair waits until ready says "", and tells on stderr what it waits for, and how far a copy
 // is. An agent that does not answer is asked again. name is what was asked for; "": nothing yet.
-func untilPair(ctx context.Context, a *App, c *api.Client, name string,
+func untilPair(ctx context.Context, a *command.App, c *api.Client, name string,
 	ready func(cluster.PairStatus) string) (st cluster.PairStatus, err error) {
 	said := ""
-	t := NewTicker(a.Env.Stderr)
+	t := progress.NewTicker(a.Env.Stderr)
 	defer func() { err = errors.Join(err, t.End()) }()
 	for p, err := range c.WatchPair(ctx) {
 		why := ""
@@ -76,7 +78,8 @@ func untilPair(ctx context.Context, a *App, c *api.Client, name string,
 		return st, fail.Errorf(fail.Failed, "the pair is not ready for a switch: %s", output.Clean(said)).
 			With("nothing was changed")
 	}
-	return st, Unfinished("pair "+name, ctx.Err(), said).With("the request stands; follow it with: holdfast pair status --watch")
+	return st, progress.Unfinished("pair "+name, ctx.Err(), said).
+		With("the request stands; follow it with: holdfast pair status --watch")
 }
 
 // whyNotHealthy is "" for a pair that is healthy.
@@ -86,10 +89,10 @@ func whyNotHealthy(p cluster.PairStatus) string {
 }
 
 func pairTimeout(cmd *cobra.Command, d *time.Duration) {
-	cmd.Flags().DurationVar(d, "timeout", DefaultWait, "give up waiting after this `time`")
+	cmd.Flags().DurationVar(d, "timeout", progress.DefaultWait, "give up waiting after this `time`")
 }
 
-func pairSwitchCmd(a *App) *cobra.Command {
+func pairSwitchCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "switch [NODE]",
@@ -143,7 +146,7 @@ func (s switchover) text() string {
 }
 
 // switchPair lets a node serve; "": the one that does not.
-func switchPair(ctx context.Context, a *App, c *api.Client, to string) (switchover, error) {
+func switchPair(ctx context.Context, a *command.App, c *api.Client, to string) (switchover, error) {
 	var s switchover
 	p, err := c.Pair(ctx)
 	switch {
@@ -358,7 +361,7 @@ func (s *switchover) measured(p cluster.PairStatus) string {
 	return ""
 }
 
-func pairDrillCmd(a *App) *cobra.Command {
+func pairDrillCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "drill",
@@ -390,7 +393,7 @@ func pairDrillCmd(a *App) *cobra.Command {
 	return cmd
 }
 
-func pairStartCmd(a *App) *cobra.Command {
+func pairStartCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "start",
@@ -402,7 +405,7 @@ func pairStartCmd(a *App) *cobra.Command {
 	return cmd
 }
 
-func startPair(a *App, cmd *cobra.Command, timeout time.Duration) error {
+func startPair(a *command.App, cmd *cobra.Command, timeout time.Duration) error {
 	return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 		if err := c.Start(ctx, ""); err != nil {
 			return err
@@ -418,7 +421,7 @@ func startPair(a *App, cmd *cobra.Command, timeout time.Duration) error {
 	})
 }
 
-func pairStopCmd(a *App) *cobra.Command {
+func pairStopCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "stop",
@@ -433,7 +436,7 @@ called again.`,
 	return cmd
 }
 
-func stopPair(a *App, cmd *cobra.Command, timeout time.Duration) error {
+func stopPair(a *command.App, cmd *cobra.Command, timeout time.Duration) error {
 	return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 		if err := c.Stop(ctx, false, ""); err != nil {
 			return err
@@ -453,7 +456,7 @@ func stopPair(a *App, cmd *cobra.Command, timeout time.Duration) error {
 	})
 }
 
-func showPair(a *App, p cluster.PairStatus, js bool, err error) error {
+func showPair(a *command.App, p cluster.PairStatus, js bool, err error) error {
 	switch {
 	case err != nil:
 		return err

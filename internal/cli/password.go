@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 )
@@ -13,7 +14,7 @@ import (
 // defaultPassword is what the source tool resets the password to.
 const defaultPassword = "password"
 
-func resetPasswordCmd(a *App) *cobra.Command {
+func resetPasswordCmd(a *command.App) *cobra.Command {
 	var file string
 	var ask bool
 	cmd := &cobra.Command{
@@ -33,7 +34,7 @@ is in no log, and not in the store.`,
 			}
 			defer c.Close()
 			if ask && file != "" {
-				return Usage(cmd, errors.New("--ask and --password-file exclude each other"))
+				return command.Usage(cmd, errors.New("--ask and --password-file exclude each other"))
 			}
 			password := defaultPassword
 			if ask || file != "" {
@@ -65,7 +66,7 @@ is in no log, and not in the store.`,
 }
 
 // newPassword reads the password of a file, or twice from the terminal.
-func newPassword(a *App, cmd *cobra.Command, file string) (string, error) {
+func newPassword(a *command.App, cmd *cobra.Command, file string) (string, error) {
 	first, err := a.Password(cmd.Context(), file, "New password of root: ")
 	if err != nil || file != "" {
 		return first, err

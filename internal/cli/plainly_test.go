@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 )
 
@@ -44,7 +45,7 @@ func TestNothingOfALibraryIsShown(t *testing.T) {
 			&cobra.Command{Use: "some FILE...", Args: cobra.MinimumNArgs(1), RunE: run},
 			&cobra.Command{Use: "upto [HOST]", Args: cobra.MaximumNArgs(1), RunE: run},
 			&cobra.Command{Use: "two FROM TO [VIA]", Args: cobra.RangeArgs(2, 3), RunE: run})
-		MarkUsage(root)
+		command.MarkUsage(root)
 		root.SetArgs(args)
 		if args[len(args)-1] == "--int" { // the short name says the same
 			root.SetArgs([]string{"none", "-i"})
@@ -77,7 +78,7 @@ func TestCommandsSayWhatIsWanted(t *testing.T) {
 			t.Errorf("%v: exit %d, %s", path, s.code, s.err)
 		}
 	}
-	walk(New(Env{Stdout: io.Discard, Stderr: io.Discard}), nil)
+	walk(New(command.Env{Stdout: io.Discard, Stderr: io.Discard}), nil)
 	if n < 8 {
 		t.Errorf("only %d commands have others", n)
 	}

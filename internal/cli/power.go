@@ -10,7 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/fail"
@@ -28,7 +30,7 @@ type goal struct {
 	result  func(cluster.Status) string // a line for people
 }
 
-func startCmd(a *App) *cobra.Command {
+func startCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "start",
@@ -49,7 +51,7 @@ the management VM runs.`,
 	return cmd
 }
 
-func stopCmd(a *App) *cobra.Command {
+func stopCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	var handsOff bool
 	cmd := &cobra.Command{
@@ -85,7 +87,7 @@ that.`,
 }
 
 func timeoutFlag(cmd *cobra.Command, d *time.Duration) {
-	cmd.Flags().DurationVar(d, "timeout", DefaultWait, "wait for this `time` at most; 0: not at all")
+	cmd.Flags().DurationVar(d, "timeout", progress.DefaultWait, "wait for this `time` at most; 0: not at all")
 }
 
 // started: the guest runs, and the host that runs it watches it.
@@ -121,13 +123,13 @@ func armed(s cluster.Status) []cluster.HostID {
 }
 
 // pursue makes a request and waits until the cluster has got there.
-func pursue(a *App, cmd *cobra.Command, timeout time.Duration, g goal) error {
+func pursue(a *command.App, cmd *cobra.Command, timeout time.Duration, g goal) error {
 	js, err := a.AsJSON(cmd)
 	if err != nil {
 		return err
 	}
 	if timeout < 0 {
-		return Usage(cmd, fmt.Errorf("--timeout %s: want a time from 0 on", timeout))
+		return command.Usage(cmd, fmt.Errorf("--timeout %s: want a time from 0 on", timeout))
 	}
 	c, err := a.Dial(cmd)
 	if err != nil {
@@ -155,7 +157,7 @@ func pursue(a *App, cmd *cobra.Command, timeout time.Duration, g goal) error {
 	return output.Text(a.Env.Stdout, g.result(s)+"\n")
 }
 
-func showNow(ctx context.Context, a *App, c *api.Client) error {
+func showNow(ctx context.Context, a *command.App, c *api.Client) error {
 	s, err := c.Status(ctx)
 	if err != nil {
 		return err
@@ -168,7 +170,7 @@ var inText = regexp.MustCompile(`\b[0-9][0-9.]*(ms|s|m|h)[0-9.ms]*\b`)
 
 // wait follows the status until the goal is reached, and says on stderr what is
 // waited for. An agent that goes away is asked again: it may be restarting.
-func wait(ctx context.Context, a *App, c *api.Client, g goal) (cluster.Status, error) {
+func wait(ctx context.Context, a *command.App, c *api.Client, g goal) (cluster.Status, error) {
 	said := ""
 	for {
 		var broken error
@@ -189,7 +191,7 @@ func wait(ctx context.Context, a *App, c *api.Client, g goal) (cluster.Status, e
 			}
 		}
 		if err := ctx.Err(); err != nil {
-			return cluster.Status{}, Unfinished(g.name, err, said)
+			return cluster.Status{}, progress.Unfinished(g.name, err, said)
 		}
 		var e *fail.Error
 		if errors.As(broken, &e) && e.Kind != fail.Unavailable {

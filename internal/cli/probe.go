@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/fleet/losses"
 	"holdfast/internal/lib/fail"
@@ -20,7 +21,7 @@ import (
 // defaultRate is how many packets a second each target gets.
 const defaultRate = 10.0
 
-func probeCmd(a *App) *cobra.Command {
+func probeCmd(a *command.App) *cobra.Command {
 	o := losses.Order{}
 	var file string
 	var arp bool
@@ -82,9 +83,10 @@ measured.`,
 func arpInBounds(cmd *cobra.Command, o *losses.Order, arp bool) error {
 	switch given := cmd.Flags().Changed("arp-rate"); {
 	case given && !arp:
-		return Usage(cmd, errors.New("--arp-rate: want --arp with it"))
+		return command.Usage(cmd, errors.New("--arp-rate: want --arp with it"))
 	case given && !(o.ARPRate >= losses.MinRate && o.ARPRate <= losses.MaxARPRate):
-		return Usage(cmd, fmt.Errorf("--arp-rate %v: want %v to %v questions a second", o.ARPRate, losses.MinRate, losses.MaxARPRate))
+		return command.Usage(cmd,
+			fmt.Errorf("--arp-rate %v: want %v to %v questions a second", o.ARPRate, losses.MinRate, losses.MaxARPRate))
 	case arp && !given:
 		o.ARPRate = min(o.Rate, losses.DefaultARPRate)
 	}
@@ -95,7 +97,7 @@ func arpInBounds(cmd *cobra.Command, o *losses.Order, arp bool) error {
 func vantage(cmd *cobra.Command, name string) (string, error) {
 	if cmd.Flags().Changed("name") {
 		if err := losses.CheckName(name); err != nil {
-			return "", Usage(cmd, fmt.Errorf("--%w", err))
+			return "", command.Usage(cmd, fmt.Errorf("--%w", err))
 		}
 		return name, nil
 	}
@@ -113,20 +115,22 @@ func vantage(cmd *cobra.Command, name string) (string, error) {
 func inBounds(cmd *cobra.Command, o losses.Order, file string) error {
 	switch {
 	case file == "":
-		return Usage(cmd, errors.New("no --targets given; want a file with an address a line, or - for standard input"))
+		return command.Usage(cmd,
+			errors.New("no --targets given; want a file with an address a line, or - for standard input"))
 	case !(o.Rate >= losses.MinRate && o.Rate <= losses.MaxRate):
-		return Usage(cmd, fmt.Errorf("--rate %v: want %v to %v packets a second", o.Rate, losses.MinRate, losses.MaxRate))
+		return command.Usage(cmd,
+			fmt.Errorf("--rate %v: want %v to %v packets a second", o.Rate, losses.MinRate, losses.MaxRate))
 	case o.For == 0 && !cmd.Flags().Changed("for"):
-		return Usage(cmd, fmt.Errorf("no --for TIME given; want %s to %s", losses.MinFor, losses.MaxFor))
+		return command.Usage(cmd, fmt.Errorf("no --for TIME given; want %s to %s", losses.MinFor, losses.MaxFor))
 	case o.For < losses.MinFor || o.For > losses.MaxFor:
-		return Usage(cmd, fmt.Errorf("--for %s: want %s to %s", o.For, losses.MinFor, losses.MaxFor))
+		return command.Usage(cmd, fmt.Errorf("--for %s: want %s to %s", o.For, losses.MinFor, losses.MaxFor))
 	}
 	return nil
 }
 
 // targets reads the list.
-func targets(a *App, cmd *cobra.Command, file string) ([]losses.Address, error) {
-	in, name := Source(cmd.Context(), a.Env.Stdin), "standard input"
+func targets(a *command.App, cmd *cobra.Command, file string) ([]losses.Address, error) {
+	in, name := command.Source(cmd.Context(), a.Env.Stdin), "standard input"
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
@@ -142,7 +146,7 @@ func targets(a *App, cmd *cobra.Command, file string) ([]losses.Address, error) 
 	return list, nil
 }
 
-func probe(ctx context.Context, a *App, o losses.Order, js bool) error {
+func probe(ctx context.Context, a *command.App, o losses.Order, js bool) error {
 	shows := newLossMap(a.Env.Stderr)
 	r, err := a.Env.Probe(ctx, o, func(p losses.Progress) { shows.show(p, o.For) })
 	said := shows.End()
@@ -187,7 +191,7 @@ func millis(ms float64) string {
 	return fmt.Sprintf("%s.%d", output.Thousands(tenths/10), tenths%10)
 }
 
-func showLosses(a *App, r *losses.Result, js bool) error {
+func showLosses(a *command.App, r *losses.Result, js bool) error {
 	if js {
 		return output.JSON(a.Env.Stdout, r, false)
 	}

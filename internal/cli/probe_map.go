@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/fleet/losses"
 )
 
@@ -22,14 +23,14 @@ const (
 
 // lossMap shows a measurement while it goes on: a map of losses over the time on a terminal, else a line now and then.
 type lossMap struct {
-	*Ticker
+	*progress.Ticker
 	p    output.Painter
 	rows int
 	heat *losses.Heat // nil: none is shown
 }
 
 func newLossMap(w io.Writer) *lossMap {
-	m := &lossMap{Ticker: NewTicker(w), p: output.PainterFor(w)}
+	m := &lossMap{Ticker: progress.NewTicker(w), p: output.PainterFor(w)}
 	if m.Terminal && os.Getenv("TERM") != "dumb" {
 		m.rows = min(mostRows, cmp.Or(m.p.Rows, usualRows)-besideMap)
 	}

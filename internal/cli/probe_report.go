@@ -11,14 +11,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/fleet/losses"
 	"holdfast/internal/lib/fail"
 )
 
-func probeReportCmd(a *App) *cobra.Command {
+func probeReportCmd(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Annotations: map[string]string{MoreForms: "html"},
+		Annotations: map[string]string{command.MoreForms: "html"},
 		Use:         "report FILE...",
 		Short:       "Show saved results again, also as a page for a browser",
 		Long: `Shows the result that "probe -o json" has written: as text, as JSON, or with
@@ -37,12 +38,12 @@ The clocks of the machines must agree.`,
 				return err
 			}
 			if n := len(args); n > losses.MaxPoints {
-				return Usage(cmd, fmt.Errorf("%d files: want at most %d", n, losses.MaxPoints))
+				return command.Usage(cmd, fmt.Errorf("%d files: want at most %d", n, losses.MaxPoints))
 			}
 			var results []*losses.Result
 			for i, file := range args {
 				if slices.Contains(args[:i], file) {
-					return Usage(cmd, fmt.Errorf("%s is given twice: want each file once", file))
+					return command.Usage(cmd, fmt.Errorf("%s is given twice: want each file once", file))
 				}
 				r, err := savedLosses(cmd.Context(), a, file)
 				if err != nil {
@@ -61,8 +62,8 @@ The clocks of the machines must agree.`,
 }
 
 // savedLosses reads a result.
-func savedLosses(ctx context.Context, a *App, file string) (*losses.Result, error) {
-	in, name := Source(ctx, a.Env.Stdin), "standard input"
+func savedLosses(ctx context.Context, a *command.App, file string) (*losses.Result, error) {
+	in, name := command.Source(ctx, a.Env.Stdin), "standard input"
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
@@ -79,7 +80,8 @@ func savedLosses(ctx context.Context, a *App, file string) (*losses.Result, erro
 }
 
 // showSaved shows a result in a form.
-func showSaved(a *App, form string, result any, html func(io.Writer) error, text func(output.Painter) string) error {
+func showSaved(a *command.App, form string, result any, html func(io.Writer) error,
+	text func(output.Painter) string) error {
 	switch form {
 	case "json":
 		return output.JSON(a.Env.Stdout, result, false)
@@ -95,7 +97,7 @@ func showSaved(a *App, form string, result any, html func(io.Writer) error, text
 
 // joinedReport shows one result of several. Results of programs without names are called as
 // their files.
-func joinedReport(a *App, form string, files []string, results []*losses.Result) error {
+func joinedReport(a *command.App, form string, files []string, results []*losses.Result) error {
 	for i, r := range results {
 		if r.Name == "" {
 			r.Name = strings.TrimSuffix(filepath.Base(files[i]), ".json")

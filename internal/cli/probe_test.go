@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/fleet/losses"
 	"holdfast/internal/lib/fail"
@@ -149,7 +150,7 @@ func TestLossMap(t *testing.T) {
 		}
 		return nil, fail.Errorf(fail.Refused, "that is all")
 	}
-	root := New(Env{Stdout: io.Discard, Stderr: slave, Stdin: strings.NewReader("10.0.0.1\n"), Probe: measure})
+	root := New(command.Env{Stdout: io.Discard, Stderr: slave, Stdin: strings.NewReader("10.0.0.1\n"), Probe: measure})
 	root.SetArgs([]string{"probe", "--targets", "-", "--for", "200s"})
 	if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "that is all") {
 		t.Errorf("got %v", err)

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/support"
 	"holdfast/internal/cluster"
@@ -41,7 +42,7 @@ const (
 // eventPages bounds what is read of the event log, which keeps 2,000 events.
 const eventPages = 50
 
-func reportCmd(a *App) *cobra.Command {
+func reportCmd(a *command.App) *cobra.Command {
 	var file, out, logs string
 	var days int
 	var within time.Duration
@@ -61,10 +62,10 @@ libvirt does not answer, is named in the archive's index.txt, and is no error.`,
 				return err
 			}
 			if days < 1 || days > maxDays {
-				return Usage(cmd, fmt.Errorf("--days %d: want 1 to %d", days, maxDays))
+				return command.Usage(cmd, fmt.Errorf("--days %d: want 1 to %d", days, maxDays))
 			}
 			if within < time.Second || within > allWithin {
-				return Usage(cmd, fmt.Errorf("--timeout %s: want 1s to %s", within, allWithin))
+				return command.Usage(cmd, fmt.Errorf("--timeout %s: want 1s to %s", within, allWithin))
 			}
 			c, err := a.Dial(cmd)
 			if err != nil {
@@ -91,7 +92,8 @@ libvirt does not answer, is named in the archive's index.txt, and is no error.`,
 			if out == "" {
 				out = filepath.Join(reportDir(), name+".tar.gz")
 			}
-			r := reporter{App: a, c: c, node: n, nodeErr: nodeErr, file: file, logs: logs, since: now.AddDate(0, 0, -days), days: days}
+			r := reporter{App: a, c: c, node: n, nodeErr: nodeErr, file: file, logs: logs, since: now.AddDate(0, 0, -days),
+				days: days}
 			return r.write(cmd.Context(), out, js, support.Options{Name: name, Now: now, Within: within, All: allWithin,
 				Most: partMost, Total: reportMost})
 		},
@@ -133,7 +135,7 @@ func fileWord(s string) string {
 
 // reporter gets the parts of an archive.
 type reporter struct {
-	*App
+	*command.App
 	c          *api.Client
 	node       config.Node
 	nodeErr    error // why there are no settings
@@ -288,7 +290,7 @@ func (r *reporter) secrets(ctx context.Context) ([]support.Secret, []string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, doctorAsks)
 	defer cancel()
-	cfg, err := ClusterConfig(ctx, r.c)
+	cfg, err := command.ClusterConfig(ctx, r.c)
 	if err != nil && r.node.ConfigFile != "" {
 		cfg, _, err = config.Load(r.node.ConfigFile, config.Options{AllowUndersized: true})
 	}

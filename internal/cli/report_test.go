@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
@@ -87,7 +88,7 @@ func runReport(ctx context.Context, root string, args ...string) (string, error)
 	facts := func(context.Context, install.Query) (*install.Facts, error) {
 		return nil, errors.New("libvirt says " + planted["vnc"])
 	}
-	cmd := New(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Version: "1.2.3", Facts: facts,
+	cmd := New(command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Version: "1.2.3", Facts: facts,
 		Root: filepath.Join(root, "root")})
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
@@ -208,7 +209,7 @@ func TestReportWithoutAQuorum(t *testing.T) {
 	dir, args := reportHost(t, a)
 	waits := a.Hang()
 	said := awaited{what: "waits for events.json\n", until: make(chan struct{}, 1)}
-	cmd := New(Env{Stdout: &said, Stderr: &said, Version: "1.2.3", Root: filepath.Join(dir, "root"),
+	cmd := New(command.Env{Stdout: &said, Stderr: &said, Version: "1.2.3", Root: filepath.Join(dir, "root"),
 		Facts: func(context.Context, install.Query) (*install.Facts, error) {
 			return &install.Facts{Name: "node1"}, nil
 		}})
@@ -310,7 +311,7 @@ func TestReportOfAHostWithThePackageOnly(t *testing.T) {
 	}
 	alone := func(file, logs string) map[string]string {
 		var out bytes.Buffer
-		cmd := New(Env{Stdout: &out, Stderr: &out, Root: filepath.Join(dir, "root"),
+		cmd := New(command.Env{Stdout: &out, Stderr: &out, Root: filepath.Join(dir, "root"),
 			Facts: func(context.Context, install.Query) (*install.Facts, error) {
 				return &install.Facts{Name: "h"}, nil
 			}})

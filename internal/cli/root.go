@@ -4,13 +4,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 )
 
 // New returns the command line. Its errors are for Main to print.
-func New(env Env) *cobra.Command {
-	a := &App{Env: env, Root: func() *cobra.Command { return New(Env{}) }}
+func New(env command.Env) *cobra.Command {
+	a := &command.App{Env: env, Root: func() *cobra.Command { return New(command.Env{}) }}
 	root := &cobra.Command{
-		Use:   Program,
+		Use:   command.Program,
 		Short: "Keep a management VM running on exactly one host",
 		Long: `Holdfast keeps a management VM running on exactly one of an odd number of hosts.
 
@@ -18,7 +19,8 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 refused for safety, 4 agent or
 server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&a.Socket, "socket", "", "agent's unix `path` (default $"+SocketEnv+", else "+DefaultSocket+")")
+	f.StringVar(&a.Socket, "socket", "",
+		"agent's unix `path` (default $"+command.SocketEnv+", else "+command.DefaultSocket+")")
 	f.StringVar(&a.Server, "server", "", "agent's `URL`, https://IP:"+api.DefaultPort+", instead of a socket")
 	f.StringVar(&a.CA, "ca", "", "PEM `file` with the cluster's CA, for --server")
 	f.StringVar(&a.Cert, "cert", "", "PEM `file` with the client certificate, for --server")
@@ -37,7 +39,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 
 // checkOutput has all commands below one look at the output format as they look at their other flags, in PreRunE:
 // before they are run, and where a plan of them is made (fits). PreRunE asks and changes nothing.
-func checkOutput(a *App, cmd *cobra.Command) {
+func checkOutput(a *command.App, cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		checkOutput(a, c)
 	}
@@ -47,7 +49,7 @@ func checkOutput(a *App, cmd *cobra.Command) {
 	check := cmd.PreRunE
 	cmd.PreRunE = func(c *cobra.Command, args []string) error {
 		var err error
-		if more := c.Annotations[MoreForms]; more != "" {
+		if more := c.Annotations[command.MoreForms]; more != "" {
 			_, err = a.Format(c, more)
 		} else {
 			_, err = a.AsJSON(c)

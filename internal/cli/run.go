@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/lang"
@@ -22,7 +23,7 @@ import (
 
 // called is a program as it was called.
 type called struct {
-	root func(Env) *cobra.Command
+	root func(command.Env) *cobra.Command
 	name string // what its errors begin with; "": the program's own name, or the command's
 	// faults is where what is told of errors goes; nil: to people, in their language.
 	faults func(io.Writer, *lang.Catalogue) io.Writer
@@ -30,7 +31,7 @@ type called struct {
 
 // Main runs a command line of the program holdfast, which may be called by the names of source tools, whose texts
 // then are theirs. args are without the program's name.
-func Main(args []string, env Env) int {
+func Main(args []string, env command.Env) int {
 	of := ofOtherTool(env)
 	tool := NewPairTool(of, PairToolCalled())
 	switch {
@@ -39,7 +40,9 @@ func Main(args []string, env Env) int {
 		if name == againName {
 			name = recoveryFails
 		}
-		return run(args, of, called{func(Env) *cobra.Command { return tool }, name, func(w io.Writer, _ *lang.Catalogue) io.Writer { return w }})
+		return run(args, of,
+			called{func(command.Env) *cobra.Command { return tool }, name,
+				func(w io.Writer, _ *lang.Catalogue) io.Writer { return w }})
 	case ZshaCalled():
 		return run(zshaArgs(args), of, called{NewZsha, zshaErrors,
 			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(zshaWriter{w}, l) }})
@@ -48,7 +51,7 @@ func Main(args []string, env Env) int {
 }
 
 // ofOtherTool is the environment of a source tool's command: what an installation puts on hosts is made of our own commands.
-func ofOtherTool(env Env) Env {
+func ofOtherTool(env command.Env) command.Env {
 	own := env
 	env.HostFiles = func(*cobra.Command) ([]install.File, error) { return own.HostFiles(New(own)) }
 	return env
@@ -56,11 +59,11 @@ func ofOtherTool(env Env) Env {
 
 // Run runs a command line of the program with that root, prints its error, and returns the exit code. The first SIGINT
 // or SIGTERM ends the command's context, the second one the process.
-func Run(args []string, env Env, root func(Env) *cobra.Command) int {
+func Run(args []string, env command.Env, root func(command.Env) *cobra.Command) int {
 	return run(args, env, called{root: root})
 }
 
-func run(args []string, env Env, as called) int {
+func run(args []string, env command.Env, as called) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
@@ -68,19 +71,19 @@ func run(args []string, env Env, as called) int {
 	speech, err := lang.For(os.Getenv(lang.Env))
 	if err != nil {
 		e := fail.Errorf(fail.Invalid, "%w", err)
-		Report(env.Stderr, root.Name(), err, e)
+		command.Report(env.Stderr, root.Name(), err, e)
 		return e.Kind.Exit()
 	}
 	if as.faults == nil && speech != nil && forPeople(root, args) {
 		env.Stdout, env.Stderr = lang.Writer{Writer: env.Stdout, Catalogue: speech}, lang.Writer{Writer: env.Stderr, Catalogue: speech}
 		root = as.root(env)
-		Translate(root, speech)
+		command.Translate(root, speech)
 	}
 	root.SetArgs(args)
 	root.InitDefaultCompletionCmd(args...)
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" { // cobra's own
-			MarkUsage(c)
+			command.MarkUsage(c)
 		}
 	}
 	err = root.ExecuteContext(ctx)
@@ -95,7 +98,7 @@ func run(args []string, env Env, as called) int {
 	if !errors.As(err, &e) {
 		e = fail.Errorf(fail.Failed, "%w", err)
 		if _, _, ferr := root.Find(args); ferr != nil { // no such command
-			err = Plainly(root, err)
+			err = command.Plainly(root, err)
 			e = fail.Errorf(fail.Invalid, "%w", err).With("see: " + root.Name() + " --help")
 		}
 	}
@@ -110,7 +113,7 @@ func run(args []string, env Env, as called) int {
 	if as.faults != nil {
 		faults = as.faults
 	}
-	Report(faults(env.Stderr, speech), name, err, e)
+	command.Report(faults(env.Stderr, speech), name, err, e)
 	return e.Kind.Exit()
 }
 
@@ -126,7 +129,7 @@ func configured(root *cobra.Command) bool {
 		}
 	}
 	_, err := os.Stat(install.SettingsFile)
-	return os.Getenv(SocketEnv) != "" || !errors.Is(err, fs.ErrNotExist)
+	return os.Getenv(command.SocketEnv) != "" || !errors.Is(err, fs.ErrNotExist)
 }
 
 // inTongue is where the error of a command goes that ends: people read it, also of a command whose output is English.
@@ -146,7 +149,7 @@ func forPeople(root *cobra.Command, args []string) bool {
 		}
 	}
 	c, _, err := root.Find(args)
-	if err == nil && c.Annotations[AsItIs] != "" {
+	if err == nil && c.Annotations[command.AsItIs] != "" {
 		return slices.Contains(args, "--help") || slices.Contains(args, "-h")
 	}
 	return err != nil || !c.Hidden
@@ -154,14 +157,14 @@ func forPeople(root *cobra.Command, args []string) bool {
 
 // Complete gives the root of a program what is the same for all: where it reads and writes, its help, and that a
 // wrong call is bad input.
-func Complete(root *cobra.Command, env Env) *cobra.Command {
+func Complete(root *cobra.Command, env command.Env) *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetHelpFunc(Help)
-	root.SetUsageFunc(UsageText)
-	root.SetHelpCommand(HelpCmd())
+	root.SetHelpFunc(command.Help)
+	root.SetUsageFunc(command.UsageText)
+	root.SetHelpCommand(command.HelpCmd())
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetIn(env.Stdin)
-	MarkUsage(root)
+	command.MarkUsage(root)
 	return root
 }

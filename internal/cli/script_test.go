@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
@@ -36,7 +37,7 @@ var update = flag.Bool("update", false, "rewrite the goldens in testdata")
 
 func TestMain(m *testing.M) {
 	command := func() {
-		os.Exit(Main(os.Args[1:], Env{
+		os.Exit(Main(os.Args[1:], command.Env{
 			Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Version: "1.2.3", Extra: extra(),
 			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: testTime(), Probe: fakeProbe, Pin: fakePin,
 			Unpin: fakeUnpin, Features: fakeFeatures, CloudFeatures: fakeCloudFeatures, Collect: fakeCollect, HostPorts: fakeHostPorts,
@@ -360,11 +361,11 @@ func TestScripts(t *testing.T) {
 // TestHelp compares the help of every command with one golden.
 func TestHelp(t *testing.T) {
 	var b bytes.Buffer
-	root := New(Env{Stdout: &b, Stderr: &b, Stdin: strings.NewReader(""), Version: "1.2.3"})
+	root := New(command.Env{Stdout: &b, Stderr: &b, Stdin: strings.NewReader(""), Version: "1.2.3"})
 	var walk func(c *cobra.Command, path []string)
 	walk = func(c *cobra.Command, path []string) {
 		fmt.Fprintf(&b, "$ holdfast %s\n", strings.Join(append(slices.Clone(path), "--help"), " "))
-		one := New(Env{Stdout: &b, Stderr: &b, Stdin: strings.NewReader(""), Version: "1.2.3"})
+		one := New(command.Env{Stdout: &b, Stderr: &b, Stdin: strings.NewReader(""), Version: "1.2.3"})
 		one.SetArgs(append(slices.Clone(path), "--help"))
 		if err := one.Execute(); err != nil {
 			t.Errorf("help of %q: %v", path, err)

@@ -10,12 +10,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/cluster/reason"
 )
 
-func statusCmd(a *App) *cobra.Command {
+func statusCmd(a *command.App) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -45,7 +46,7 @@ func statusCmd(a *App) *cobra.Command {
 }
 
 // showStatus is for programs.
-func showStatus(a *App, s cluster.Status) error {
+func showStatus(a *command.App, s cluster.Status) error {
 	return output.JSON(a.Env.Stdout, jsonStatus(s), false)
 }
 
@@ -66,7 +67,7 @@ func sortedHosts(s cluster.Status) []cluster.HostStatus {
 
 // watchStatus shows the status until the user ends it, which is no error. On a
 // terminal it stays in place; elsewhere only changed text is written again.
-func watchStatus(ctx context.Context, a *App, c *api.Client, js bool) error {
+func watchStatus(ctx context.Context, a *command.App, c *api.Client, js bool) error {
 	terminal := output.IsTerminal(a.Env.Stdout)
 	p := output.PainterFor(a.Env.Stdout)
 	last := ""

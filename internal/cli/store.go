@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
@@ -19,7 +20,7 @@ import (
 
 // storeCmd holds the care of the store. Commands that work without a running
 // agent come with the environment.
-func storeCmd(a *App) *cobra.Command {
+func storeCmd(a *command.App) *cobra.Command {
 	status := &cobra.Command{
 		Use:   "status",
 		Short: "Show the members of the store, and the backups here",
@@ -34,11 +35,13 @@ path. The agents do the same on schedule and keep the newest ones.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return storeBackup(a, cmd) },
 	}
-	return Group("store", "Show the cluster's store, and back it up", append([]*cobra.Command{status, backup}, a.Env.Store...)...)
+	return command.Group("store", "Show the cluster's store, and back it up",
+		append([]*cobra.Command{status, backup}, a.Env.Store...)...)
 }
 
-func storeStatus(a *App, cmd *cobra.Command) error {
-	s, js, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.StoreStatus, error) { return c.StoreStatus(ctx) })
+func storeStatus(a *command.App, cmd *cobra.Command) error {
+	s, js, err := command.Asked(a, cmd,
+		func(ctx context.Context, c *api.Client) (cluster.StoreStatus, error) { return c.StoreStatus(ctx) })
 	if err != nil {
 		return err
 	}
@@ -115,8 +118,9 @@ func memberRow(m cluster.StoreMember) []output.Cell {
 		{Text: size}, {Text: used}, {Text: quota}, {Text: behind}}
 }
 
-func storeBackup(a *App, cmd *cobra.Command) error {
-	b, js, err := Asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.Backup, error) { return c.BackUpStore(ctx) })
+func storeBackup(a *command.App, cmd *cobra.Command) error {
+	b, js, err := command.Asked(a, cmd,
+		func(ctx context.Context, c *api.Client) (cluster.Backup, error) { return c.BackUpStore(ctx) })
 	if err != nil {
 		return err
 	}
@@ -127,7 +131,7 @@ func storeBackup(a *App, cmd *cobra.Command) error {
 		fmt.Sprintf("%s (%s, revision %d)\n", output.Clean(b.File), output.MiB(b.Size), b.Revision))
 }
 
-func confirmOffCmd(a *App) *cobra.Command {
+func confirmOffCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "confirm-off HOST",
 		Short: "Confirm that a silent host is off",
@@ -146,7 +150,7 @@ once more. Your name goes into the event log.`,
 	}
 }
 
-func confirmOff(a *App, cmd *cobra.Command, host string) error {
+func confirmOff(a *command.App, cmd *cobra.Command, host string) error {
 	said := fmt.Sprintf("your word that host %s is off is recorded; see whether the cluster takes over: holdfast status --watch", output.Clean(host))
 	return ordered(a, cmd, said, func(ctx context.Context, c *api.Client) error {
 		st, err := c.Status(ctx)
@@ -167,7 +171,7 @@ func confirmOff(a *App, cmd *cobra.Command, host string) error {
 }
 
 // typedAgain asks for a host's name once more.
-func typedAgain(ctx context.Context, a *App, host string, ofPair bool) error {
+func typedAgain(ctx context.Context, a *command.App, host string, ofPair bool) error {
 	question := fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ",
 		output.Clean(host))
 	if ofPair {
@@ -177,7 +181,7 @@ func typedAgain(ctx context.Context, a *App, host string, ofPair bool) error {
 	if err := output.Text(a.Env.Stderr, question); err != nil {
 		return err
 	}
-	typed, err := bufio.NewReader(Source(ctx, a.Env.Stdin)).ReadString('\n')
+	typed, err := bufio.NewReader(command.Source(ctx, a.Env.Stdin)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the host's name: %w", err)
 	}

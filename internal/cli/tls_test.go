@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 )
@@ -72,7 +73,7 @@ func TestServerFlag(t *testing.T) {
 	}
 	var out, errOut bytes.Buffer
 	run := func(args ...string) int {
-		return Main(args, Env{Stdout: &out, Stderr: &errOut, Stdin: strings.NewReader("")})
+		return Main(args, command.Env{Stdout: &out, Stderr: &errOut, Stdin: strings.NewReader("")})
 	}
 	if code := run("stop", "--timeout", "0", "--server", "https://"+target, "--ca", caFile, "--cert", certFile, "--key", keyFile); code != 0 {
 		t.Fatalf("exit code %d: %s", code, errOut.String())

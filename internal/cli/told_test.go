@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
@@ -41,7 +42,7 @@ func TestToldTypes(t *testing.T) {
 		}
 	}
 	for _, v := range []any{cluster.Status{}, cluster.Event{}, cluster.StoreStatus{}, cluster.Backup{}, job.View{},
-		upgrade.Plan{}, request.Standing{}, check.Report{}, Outcome{}, hostLine{}, api.Progress{}} {
+		upgrade.Plan{}, request.Standing{}, check.Report{}, progress.Outcome{}, hostLine{}, api.Progress{}} {
 		look(reflect.TypeOf(v), reflect.TypeOf(v).String())
 	}
 	s := cluster.Status{Owner: cluster.Owner{Proof: cluster.Proof{Wait: 1}},

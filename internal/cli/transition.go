@@ -12,13 +12,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	align "holdfast/internal/transition/db"
 )
 
-func transitionCmd(a *App) *cobra.Command {
-	db := Group("db", "Bring the rows of an old platform's databases into a new one's",
+func transitionCmd(a *command.App) *cobra.Command {
+	db := command.Group("db", "Bring the rows of an old platform's databases into a new one's",
 		dbPlanCmd(a), dbRunCmd(a), dbVerifyCmd(a), dbProfileCmd(a), dbCleanCmd(a))
 	db.Long = `Brings the rows of an old platform's databases into the tables of a new one's,
 by a mapping that says what becomes of every column. The source is only read,
@@ -30,7 +31,7 @@ but for the database migrate_ids; the target's tables must be empty.
   clean   removes what the work has left on both servers
 
 See docs/transition-db.md and docs/mapping.md.`
-	return Group("transition", "Bring a platform to another version, its guests running",
+	return command.Group("transition", "Bring a platform to another version, its guests running",
 		transitionPlanCmd(a), transitionRunCmd(a), sitesCmd(a), configFilesCmd(a), db, netCmd(a), pinCmd(a),
 		unpinCmd(a), featuresCmd(a), collectCmd(a), placementCmd(a))
 }
@@ -58,7 +59,7 @@ func (s *dbServers) names(cmd *cobra.Command) {
 }
 
 // given looks whether both servers are named.
-func (s *dbServers) given(cmd *cobra.Command) error { return Usage(cmd, s.missing()) }
+func (s *dbServers) given(cmd *cobra.Command) error { return command.Usage(cmd, s.missing()) }
 
 // missing tells which servers are not named, all at once.
 func (s *dbServers) missing() (err error) {
@@ -96,7 +97,7 @@ func (m *dbMapping) tables(cmd *cobra.Command) {
 }
 
 // open reads all files before it asks any server. The caller closes the alignment.
-func (m *dbMapping) open(cmd *cobra.Command, a *App) (*align.Alignment, error) {
+func (m *dbMapping) open(cmd *cobra.Command, a *command.App) (*align.Alignment, error) {
 	return m.read(cmd, a, func(file, profile string) (*align.Alignment, error) { return align.Read(file, profile, m.ids) })
 }
 
@@ -108,7 +109,7 @@ func (m *dbMapping) check(cmd *cobra.Command) error {
 			strings.Join(align.Profiles(), " or ")))
 	}
 	if err != nil {
-		return Usage(cmd, err)
+		return command.Usage(cmd, err)
 	}
 	if m.profile == "" {
 		return nil
@@ -117,16 +118,17 @@ func (m *dbMapping) check(cmd *cobra.Command) error {
 	if err == nil {
 		err = m.databases(x)
 	}
-	return Usage(cmd, err)
+	return command.Usage(cmd, err)
 }
 
-func (m *dbMapping) read(cmd *cobra.Command, a *App, read func(file, profile string) (*align.Alignment, error)) (*align.Alignment, error) {
+func (m *dbMapping) read(cmd *cobra.Command, a *command.App,
+	read func(file, profile string) (*align.Alignment, error)) (*align.Alignment, error) {
 	x, err := read(m.file, m.profile)
 	if err != nil {
 		return nil, faults(a, err)
 	}
 	if err := m.databases(x); err != nil {
-		return nil, Usage(cmd, err)
+		return nil, command.Usage(cmd, err)
 	}
 	m.Password = dbPassword(cmd.Context(), a)
 	return x, x.Connect(cmd.Context(), m.Addresses)
@@ -156,7 +158,7 @@ func planError(err error) error { return align.PlanError(err) }
 func runError(err error) error { return align.RunError(err) }
 
 // faults makes bad input of an error that tells one fault a line; others stay as they are.
-func faults(a *App, err error) error {
+func faults(a *command.App, err error) error {
 	var f *align.Faults
 	if !errors.As(err, &f) {
 		return err
@@ -212,7 +214,7 @@ func pairsOf(words []string) (out []string) {
 
 // dbPassword asks for a password on the terminal. Where there is none nobody can be asked,
 // and none is sent: accounts that want none are let in.
-func dbPassword(ctx context.Context, a *App) func(prompt string) (string, error) {
+func dbPassword(ctx context.Context, a *command.App) func(prompt string) (string, error) {
 	return func(prompt string) (string, error) {
 		in, ok := a.Env.Stdin.(*os.File)
 		if !ok || !output.IsTerminal(in) {
@@ -221,7 +223,7 @@ func dbPassword(ctx context.Context, a *App) func(prompt string) (string, error)
 		if err := output.Text(a.Env.Stderr, prompt); err != nil {
 			return "", err
 		}
-		line, err := ReadHidden(ctx, in)
+		line, err := command.ReadHidden(ctx, in)
 		if errors.Is(err, io.EOF) {
 			return "", fail.Errorf(fail.Invalid, "no password was typed")
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
@@ -346,7 +347,7 @@ func TestKindsOfErrors(t *testing.T) {
 func TestNews(t *testing.T) {
 	const shown = 20 // of each kind
 	var b strings.Builder
-	k := NewTicker(&b)
+	k := progress.NewTicker(&b)
 	k.Terminal = true
 	log := slog.New(news{to: k})
 	k.Show("50 %")

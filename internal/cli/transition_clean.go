@@ -9,12 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	align "holdfast/internal/transition/db"
 )
 
-func dbProfileCmd(a *App) *cobra.Command {
+func dbProfileCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:       "profile NAME",
 		Short:     "Print a built-in mapping",
@@ -31,7 +32,7 @@ func dbProfileCmd(a *App) *cobra.Command {
 	}
 }
 
-func dbCleanCmd(a *App) *cobra.Command {
+func dbCleanCmd(a *command.App) *cobra.Command {
 	var m dbMapping
 	var rows, yes bool
 	cmd := &cobra.Command{
@@ -56,7 +57,7 @@ between other servers, and where rows of other tables refer to those to go.`,
 			}
 			for _, f := range []string{"mapping", "profile", "ids", "skip", "source-db", "target-db"} {
 				if cmd.Flags().Changed(f) {
-					return Usage(cmd, fmt.Errorf("--%s is for --rows, which is not given", f))
+					return command.Usage(cmd, fmt.Errorf("--%s is for --rows, which is not given", f))
 				}
 			}
 			return nil
@@ -89,7 +90,7 @@ between other servers, and where rows of other tables refer to those to go.`,
 	return cmd
 }
 
-func dbClean(ctx context.Context, a *App, s *align.Servers, x *align.Alignment, yes bool) error {
+func dbClean(ctx context.Context, a *command.App, s *align.Servers, x *align.Alignment, yes bool) error {
 	was, err := s.Clean(ctx, x, func(ctx context.Context, was align.Left) error { return confirmClean(ctx, a, was, yes) })
 	if err != nil {
 		return err
@@ -111,7 +112,7 @@ func dbClean(ctx context.Context, a *App, s *align.Servers, x *align.Alignment, 
 }
 
 // confirmClean says how far the copy is, and asks whether what there is shall go, unless yes.
-func confirmClean(ctx context.Context, a *App, was align.Left, yes bool) error {
+func confirmClean(ctx context.Context, a *command.App, was align.Left, yes bool) error {
 	if yes {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/cloud"
@@ -43,7 +44,7 @@ type collectOrder struct {
 	check               string
 }
 
-func collectCmd(a *App) *cobra.Command {
+func collectCmd(a *command.App) *cobra.Command {
 	var o collectOrder
 	cmd := &cobra.Command{
 		Use:   "collect",
@@ -63,7 +64,7 @@ not reachable.`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if o.check != "" && o.check != "all" && o.check != "control" {
-				return Usage(cmd, fmt.Errorf("--check %q: want all or control", o.check))
+				return command.Usage(cmd, fmt.Errorf("--check %q: want all or control", o.check))
 			}
 			return nil
 		},
@@ -93,7 +94,7 @@ type collected struct {
 	Differences []net.Difference   `json:"differences"`
 }
 
-func collectPlatform(ctx context.Context, a *App, o collectOrder, js bool) error {
+func collectPlatform(ctx context.Context, a *command.App, o collectOrder, js bool) error {
 	before, err := readBefore(o.before, platform.Read)
 	if err != nil {
 		return err

@@ -14,7 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
@@ -24,8 +26,8 @@ import (
 // comparedAtOnce is how many hosts are asked at a time.
 const comparedAtOnce = 16
 
-func configFilesCmd(a *App) *cobra.Command {
-	g := Group("config", "Bring configuration files of hosts to what a directory says",
+func configFilesCmd(a *command.App) *cobra.Command {
+	g := command.Group("config", "Bring configuration files of hosts to what a directory says",
 		configFilesDiffCmd(a), configFilesApplyCmd(a), configFilesBackCmd(a))
 	g.Long = `Renders the templates of a directory for each host of a cluster, by values per
 cluster, group and host, and compares the files that hosts have with them. The
@@ -43,7 +45,7 @@ type confFlags struct {
 	cluster string
 	hosts   []string
 	dirty   bool
-	Beginning
+	progress.Beginning
 }
 
 func (f *confFlags) flags(cmd *cobra.Command) {
@@ -51,7 +53,7 @@ func (f *confFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.hosts, "host", nil, "these `HOST`s only, with commas between")
 }
 
-func configFilesDiffCmd(a *App) *cobra.Command {
+func configFilesDiffCmd(a *command.App) *cobra.Command {
 	var f confFlags
 	cmd := &cobra.Command{
 		Use:   "diff DIR",
@@ -84,7 +86,7 @@ does not answer.`,
 	return cmd
 }
 
-func configFilesApplyCmd(a *App) *cobra.Command {
+func configFilesApplyCmd(a *command.App) *cobra.Command {
 	var f confFlags
 	cmd := &cobra.Command{
 		Use:   "apply DIR",
@@ -110,8 +112,8 @@ under way; 4 a host does not answer, and nothing was begun.`,
 	return cmd
 }
 
-func configFilesBackCmd(a *App) *cobra.Command {
-	var b Beginning
+func configFilesBackCmd(a *command.App) *cobra.Command {
+	var b progress.Beginning
 	cmd := &cobra.Command{
 		Use:   "back JOB",
 		Short: "Take back what a job of apply has written",
@@ -137,7 +139,7 @@ Exit codes: as those of "transition config apply".`,
 			if err != nil {
 				return err
 			}
-			return Begun(cmd.Context(), a, c, j, b.Wait, js)
+			return progress.Begun(cmd.Context(), a, c, j, b.Wait, js)
 		},
 	}
 	b.Flags(cmd)
@@ -174,7 +176,8 @@ type fileDifference struct {
 }
 
 // compareHosts renders a directory and asks the hosts; with keep they keep the files.
-func compareHosts(ctx context.Context, a *App, c *api.Client, dir string, f *confFlags, keep bool) (*confPlan, error) {
+func compareHosts(ctx context.Context, a *command.App, c *api.Client, dir string, f *confFlags,
+	keep bool) (*confPlan, error) {
 	d, err := readConfDir(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -379,7 +382,7 @@ func (f *fileDifference) write(b *strings.Builder, p output.Painter) {
 	}
 }
 
-func applyFiles(a *App, cmd *cobra.Command, dir string, f *confFlags) error {
+func applyFiles(a *command.App, cmd *cobra.Command, dir string, f *confFlags) error {
 	ctx := cmd.Context()
 	c, js, err := a.Open(cmd)
 	if err != nil {
@@ -407,7 +410,7 @@ func applyFiles(a *App, cmd *cobra.Command, dir string, f *confFlags) error {
 	}
 	switch {
 	case len(o.Hosts) == 0 && js:
-		return output.JSON(a.Env.Stdout, Outcome{}, false)
+		return output.JSON(a.Env.Stdout, progress.Outcome{}, false)
 	case len(o.Hosts) == 0:
 		return output.Text(a.Env.Stdout, text+"\nnothing is to be written\n")
 	case !f.Yes:
@@ -423,11 +426,11 @@ func applyFiles(a *App, cmd *cobra.Command, dir string, f *confFlags) error {
 	if err != nil {
 		return err
 	}
-	return Begun(ctx, a, c, j, f.Wait, js)
+	return progress.Begun(ctx, a, c, j, f.Wait, js)
 }
 
 // awaitFiles follows a job of the kind that is under way, if one is.
-func awaitFiles(ctx context.Context, a *App, c *api.Client) error {
+func awaitFiles(ctx context.Context, a *command.App, c *api.Client) error {
 	jobs, err := c.Jobs(ctx)
 	if err != nil {
 		return err
@@ -436,7 +439,7 @@ func awaitFiles(ctx context.Context, a *App, c *api.Client) error {
 		if j.Kind != string(hostconf.Job) || j.State == string(job.Ended) {
 			continue
 		}
-		j, err = Follow(ctx, a, j, JobOf(c), NeedsHelp)
+		j, err = progress.Follow(ctx, a, j, progress.JobOf(c), progress.NeedsHelp)
 		if err != nil {
 			return err
 		}

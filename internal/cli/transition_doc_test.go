@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 )
@@ -117,7 +118,7 @@ func TestTransitionPages(t *testing.T) {
 		}
 		for _, line := range lines {
 			line = strings.TrimSuffix(line, " ...")
-			cmd, rest, err := New(Env{}).Find(strings.Fields(line)[1:])
+			cmd, rest, err := New(command.Env{}).Find(strings.Fields(line)[1:])
 			switch {
 			case err != nil:
 			case cmd.Name() == group && len(rest) > 0:
@@ -129,7 +130,7 @@ func TestTransitionPages(t *testing.T) {
 				t.Errorf("%s: %v", line, err)
 			}
 		}
-		run, _, err := New(Env{}).Find([]string{"transition", group, page.of})
+		run, _, err := New(command.Env{}).Find([]string{"transition", group, page.of})
 		if err != nil {
 			t.Fatal(err)
 		}

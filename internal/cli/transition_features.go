@@ -12,7 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/text"
@@ -33,7 +35,7 @@ type featuresOrder struct {
 	out, before string
 }
 
-func featuresCmd(a *App) *cobra.Command {
+func featuresCmd(a *command.App) *cobra.Command {
 	var o featuresOrder
 	cmd := &cobra.Command{
 		Use:   "features --guest NAME --yes",
@@ -105,10 +107,10 @@ func outGiven(cmd *cobra.Command, flag, file string) error {
 		return nil
 	}
 	if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
-		return Usage(cmd, fmt.Errorf("--%s %s: want a file in a directory that is there", flag, file))
+		return command.Usage(cmd, fmt.Errorf("--%s %s: want a file in a directory that is there", flag, file))
 	}
 	if info, err := os.Stat(file); err == nil && info.IsDir() {
-		return Usage(cmd, fmt.Errorf("--%s %s: it is a directory; want a file", flag, file))
+		return command.Usage(cmd, fmt.Errorf("--%s %s: it is a directory; want a file", flag, file))
 	}
 	return nil
 }
@@ -148,9 +150,9 @@ func (o *featuresOrder) check(cmd *cobra.Command) error {
 	}
 	switch {
 	case o.Guest == "":
-		return Usage(cmd, errors.New("no --guest given; want the name or UUID of a guest"))
+		return command.Usage(cmd, errors.New("no --guest given; want the name or UUID of a guest"))
 	case o.Wait < feature.MinWait || o.Wait > feature.MaxWait:
-		return Usage(cmd, fmt.Errorf("--wait %s: want %s to %s", o.Wait, feature.MinWait, feature.MaxWait))
+		return command.Usage(cmd, fmt.Errorf("--wait %s: want %s to %s", o.Wait, feature.MinWait, feature.MaxWait))
 	}
 	only, with := []string{"openrc", "flavor", "rebuild", "cloud-init", "metadata", "secret"}, "with --openstack only"
 	if o.openstack {
@@ -158,7 +160,7 @@ func (o *featuresOrder) check(cmd *cobra.Command) error {
 	}
 	for _, name := range only {
 		if cmd.Flags().Changed(name) {
-			return Usage(cmd, fmt.Errorf("--%s is of use %s", name, with))
+			return command.Usage(cmd, fmt.Errorf("--%s is of use %s", name, with))
 		}
 	}
 	if o.openstack {
@@ -200,17 +202,18 @@ func (o *featuresOrder) checkLibvirt(cmd *cobra.Command) error {
 	switch {
 	case strings.Count(o.URI, "%s") != 1 || strings.Count(o.URI, "%") != 1 || err != nil || u.Scheme != "qemu+tls" &&
 		u.Scheme != "qemu+tcp" || u.Port() != "" && !text.Port(u.Port()):
-		return Usage(cmd, fmt.Errorf("--uri %q: want qemu+tls or qemu+tcp with one %%s in place of the host, such as %s", o.URI, defaultURI))
+		return command.Usage(cmd,
+			fmt.Errorf("--uri %q: want qemu+tls or qemu+tcp with one %%s in place of the host, such as %s", o.URI, defaultURI))
 	case o.Here != "" && o.Target == "":
-		return Usage(cmd, errors.New("--here is of use with --target only"))
+		return command.Usage(cmd, errors.New("--here is of use with --target only"))
 	}
 	for _, d := range o.Shared {
 		if d != "" && !filepath.IsAbs(d) {
-			return Usage(cmd, fmt.Errorf("--shared %q: want an absolute path", d))
+			return command.Usage(cmd, fmt.Errorf("--shared %q: want an absolute path", d))
 		}
 	}
 	if o.Dir != "" && !filepath.IsAbs(o.Dir) {
-		return Usage(cmd, fmt.Errorf("--dir %q: want an absolute path", o.Dir))
+		return command.Usage(cmd, fmt.Errorf("--dir %q: want an absolute path", o.Dir))
 	}
 	return nil
 }
@@ -222,10 +225,10 @@ func (o *featuresOrder) checkCloud(cmd *cobra.Command) error {
 		return nil
 	}
 	if text.HTTP(c.URL) == nil {
-		return Usage(cmd, fmt.Errorf("--metadata %q: want http://HOST:PORT or https://HOST:PORT", c.URL))
+		return command.Usage(cmd, fmt.Errorf("--metadata %q: want http://HOST:PORT or https://HOST:PORT", c.URL))
 	}
 	if o.secret == "" {
-		return Usage(cmd, errors.New("--metadata is of use with --secret only"))
+		return command.Usage(cmd, errors.New("--metadata is of use with --secret only"))
 	}
 	return nil
 }
@@ -251,8 +254,8 @@ func (o *featuresOrder) readCloud() error {
 	return nil
 }
 
-func features(ctx context.Context, a *App, o featuresOrder, before *feature.Report, js bool) error {
-	shows := NewTicker(a.Env.Stderr)
+func features(ctx context.Context, a *command.App, o featuresOrder, before *feature.Report, js bool) error {
+	shows := progress.NewTicker(a.Env.Stderr)
 	tell := func(p feature.Progress) { shows.Show(featuresLine(p)) }
 	run := func() (*feature.Report, error) { return a.Env.Features(ctx, o.Order, tell) }
 	if o.openstack {

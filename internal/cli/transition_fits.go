@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/lib/text"
 	"holdfast/internal/transition"
@@ -315,7 +316,7 @@ func refused(cmd *cobra.Command, err error) string {
 	if flag, ok := strings.CutPrefix(err.Error(), "flag needs an argument: "); ok {
 		return "want a value behind " + flag
 	}
-	return Plainly(cmd, err).Error()
+	return command.Plainly(cmd, err).Error()
 }
 
 func noFlag(cmd *cobra.Command, flag string) string {

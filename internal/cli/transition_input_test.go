@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/transition/db/aligntest"
 )
 
@@ -104,7 +105,7 @@ func TestTransitionDBAsksForPassword(t *testing.T) {
 	var errs childOutput
 	ended := make(chan int, 1)
 	go func() {
-		ended <- Main(db("plan", flags), Env{Stdout: io.Discard, Stderr: &errs, Stdin: slave})
+		ended <- Main(db("plan", flags), command.Env{Stdout: io.Discard, Stderr: &errs, Stdin: slave})
 	}()
 	for _, prompt := range []string{"(source): ", "(target): "} {
 		if err := until(func() bool { return strings.HasSuffix(errs.String(), prompt) }); err != nil {

@@ -11,7 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
@@ -19,8 +21,8 @@ import (
 	"holdfast/internal/transition/net/rebuild"
 )
 
-func netCmd(a *App) *cobra.Command {
-	cmd := Group("net", "Bring an old platform's network into a new one's Neutron",
+func netCmd(a *command.App) *cobra.Command {
+	cmd := command.Group("net", "Bring an old platform's network into a new one's Neutron",
 		netExportCmd(a), netApplyCmd(a), netVerifyCmd(a), netHostCmd(a))
 	cmd.Long = `Brings agents, security groups, networks, subnets and ports of an old platform
 into a new one, with the IDs, MAC and IP addresses that they have.
@@ -73,29 +75,29 @@ func (n *netPlatform) api() (at rebuild.API, err error) {
 
 func (n *netPlatform) given(cmd *cobra.Command, name string) error {
 	if n.endpoint == "" {
-		return Usage(cmd, errors.New("no --endpoint given; want http://HOST:PORT"))
+		return command.Usage(cmd, errors.New("no --endpoint given; want http://HOST:PORT"))
 	}
 	return n.into(cmd, name)
 }
 
 func (n *netPlatform) into(cmd *cobra.Command, name string) error {
 	if n.file == "" {
-		return Usage(cmd, fmt.Errorf("no --%s given; want the path of a file", name))
+		return command.Usage(cmd, fmt.Errorf("no --%s given; want the path of a file", name))
 	}
 	if n.endpoint != "" {
 		if _, err := neutron.New(n.endpoint); err != nil {
-			return Usage(cmd, fmt.Errorf("--endpoint %q: want http://HOST:PORT or https://HOST:PORT", n.endpoint))
+			return command.Usage(cmd, fmt.Errorf("--endpoint %q: want http://HOST:PORT or https://HOST:PORT", n.endpoint))
 		}
 	}
 	for i, name := range n.leaveOut {
 		if kind, field, attribute := strings.Cut(name, "."); kind == "" || attribute && field == "" || slices.Contains(n.leaveOut[:i], name) {
-			return Usage(cmd, fmt.Errorf("--leave-out %q: want KIND or KIND.FIELD, each once", name))
+			return command.Usage(cmd, fmt.Errorf("--leave-out %q: want KIND or KIND.FIELD, each once", name))
 		}
 	}
 	return nil
 }
 
-func netExportCmd(a *App) *cobra.Command {
+func netExportCmd(a *command.App) *cobra.Command {
 	var n netPlatform
 	var db rebuild.Database
 	cmd := &cobra.Command{
@@ -115,11 +117,12 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case n.endpoint != "" && db.DSN != "":
-				return Usage(cmd, errors.New("--endpoint and --db: want one of them"))
+				return command.Usage(cmd, errors.New("--endpoint and --db: want one of them"))
 			case n.endpoint == "" && db.DSN == "":
-				return Usage(cmd, fmt.Errorf("no --endpoint and no --db given; want one of them: http://HOST:PORT, or %s", dsnForms))
+				return command.Usage(cmd,
+					fmt.Errorf("no --endpoint and no --db given; want one of them: http://HOST:PORT, or %s", dsnForms))
 			case n.endpoint != "" && cmd.Flags().Changed("db-name"):
-				return Usage(cmd, errors.New("--db-name is for --db, which is not given"))
+				return command.Usage(cmd, errors.New("--db-name is for --db, which is not given"))
 			}
 			return n.into(cmd, "out")
 		},
@@ -157,7 +160,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied,
 }
 
 // netExported says what was read, and whether it was written.
-func netExported(a *App, d *net.Document, written, js bool) error {
+func netExported(a *command.App, d *net.Document, written, js bool) error {
 	counts, unbound := d.Counts(), []string{}
 	for _, p := range d.Unbindable() {
 		unbound = append(unbound, p.ID)
@@ -203,7 +206,7 @@ func netDatabase(cmd *cobra.Command, db *rebuild.Database) {
 	f.StringVar(&db.Name, "db-name", "neutron", "`NAME` of Neutron's database")
 }
 
-func netApplyCmd(a *App) *cobra.Command {
+func netApplyCmd(a *command.App) *cobra.Command {
 	var n netPlatform
 	var o rebuild.Order
 	cmd := &cobra.Command{
@@ -235,10 +238,10 @@ database is not reachable.`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			err := n.given(cmd, "file")
 			if err == nil && o.DB.DSN == "" {
-				err = Usage(cmd, fmt.Errorf("no --db given; want %s", dsnForms))
+				err = command.Usage(cmd, fmt.Errorf("no --db given; want %s", dsnForms))
 			}
 			if err == nil && (o.Jobs < 1 || o.Jobs > rebuild.MostJobs) {
-				err = Usage(cmd, fmt.Errorf("--jobs %d: want 1 to %d", o.Jobs, rebuild.MostJobs))
+				err = command.Usage(cmd, fmt.Errorf("--jobs %d: want 1 to %d", o.Jobs, rebuild.MostJobs))
 			}
 			return err
 		},
@@ -274,12 +277,12 @@ func reserveFlag(cmd *cobra.Command, reserve *bool) {
 		"have the ports of DHCP wait for the new platform's\nDHCP agents, which take them with their addresses")
 }
 
-func netApply(ctx context.Context, a *App, file string, o rebuild.Order, js bool) error {
+func netApply(ctx context.Context, a *command.App, file string, o rebuild.Order, js bool) error {
 	d, err := rebuild.Read(file)
 	if err != nil {
 		return netFaults(a, "read the document", err)
 	}
-	shows := NewTicker(a.Env.Stderr)
+	shows := progress.NewTicker(a.Env.Stderr)
 	r, err := rebuild.Apply(ctx, d, o, func(p rebuild.Progress) {
 		shows.Show(fmt.Sprintf("%s  %d of %d", p.Step, p.Done, p.Whole))
 	})
@@ -321,7 +324,7 @@ func netApply(ctx context.Context, a *App, file string, o rebuild.Order, js bool
 	return output.Text(a.Env.Stdout, b.String())
 }
 
-func netVerifyCmd(a *App) *cobra.Command {
+func netVerifyCmd(a *command.App) *cobra.Command {
 	var n netPlatform
 	var reserve bool
 	cmd := &cobra.Command{
@@ -360,7 +363,7 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 }
 
 // netVerified says what verify found.
-func netVerified(a *App, v *rebuild.Verified, js bool) (err error) {
+func netVerified(a *command.App, v *rebuild.Verified, js bool) (err error) {
 	if js {
 		err = output.JSON(a.Env.Stdout, struct {
 			netComparison
@@ -389,7 +392,8 @@ type netComparison struct {
 }
 
 // netCompared says what differs, each by text, or that nothing does.
-func netCompared(a *App, left []net.Difference, js bool, text func(net.Difference) string, equal string) (err error) {
+func netCompared(a *command.App, left []net.Difference, js bool, text func(net.Difference) string,
+	equal string) (err error) {
 	if js {
 		err = output.JSON(a.Env.Stdout, netComparison{len(left) == 0, left}, false)
 	} else {
@@ -427,7 +431,7 @@ func sayDifferences(b *strings.Builder, p output.Painter, left []net.Difference,
 }
 
 // netFaults makes bad input of what is wrong with a document, a line each.
-func netFaults(a *App, what string, err error) error {
+func netFaults(a *command.App, what string, err error) error {
 	var f *net.Faults
 	if !errors.As(err, &f) {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
@@ -22,7 +23,7 @@ type netHost struct {
 	agents                bool
 }
 
-func netHostCmd(a *App) *cobra.Command {
+func netHostCmd(a *command.App) *cobra.Command {
 	var n netHost
 	cmd := &cobra.Command{
 		Use:   "host --file FILE | --save FILE",
@@ -46,13 +47,13 @@ Open vSwitch or an agent is not reachable.`,
 		PreRunE: func(cmd *cobra.Command, _ []string) (err error) {
 			switch {
 			case n.file == "" && n.save == "":
-				err = Usage(cmd, errors.New("no --file given; want the path of a file"))
+				err = command.Usage(cmd, errors.New("no --file given; want the path of a file"))
 			case n.file == "" && n.fix != "":
-				err = Usage(cmd, errors.New("--fix-file: want --file with it"))
+				err = command.Usage(cmd, errors.New("--fix-file: want --file with it"))
 			case len(n.from) > 0 && (n.save != "" || n.host != ""):
-				err = Usage(cmd, errors.New("--from: want neither --save nor --host with it"))
+				err = command.Usage(cmd, errors.New("--from: want neither --save nor --host with it"))
 			case n.agents && (n.file == "" || n.save != "" || n.host != "" || len(n.from) > 0):
-				err = Usage(cmd, errors.New("--agents: want --file with it, and none of --save, --host and --from"))
+				err = command.Usage(cmd, errors.New("--agents: want --file with it, and none of --save, --host and --from"))
 			}
 			return err
 		},
@@ -80,7 +81,7 @@ Open vSwitch or an agent is not reachable.`,
 	return cmd
 }
 
-func runNetHost(a *App, cmd *cobra.Command, n netHost, js bool) error {
+func runNetHost(a *command.App, cmd *cobra.Command, n netHost, js bool) error {
 	ctx := cmd.Context()
 	var d *net.Document
 	var err error
@@ -137,7 +138,7 @@ func runNetHost(a *App, cmd *cobra.Command, n netHost, js bool) error {
 
 // agentsPorts is what the hosts have to which a document binds ports of guests by Open vSwitch, as their agents tell. A
 // host goes by the name of its agent where Neutron knows it, else by that of its kernel.
-func agentsPorts(a *App, cmd *cobra.Command, d *net.Document) (out []*net.Host, err error) {
+func agentsPorts(a *command.App, cmd *cobra.Command, d *net.Document) (out []*net.Host, err error) {
 	c, _, err := a.Open(cmd)
 	if err != nil {
 		return nil, err
@@ -181,7 +182,7 @@ func agentsPorts(a *App, cmd *cobra.Command, d *net.Document) (out []*net.Host, 
 }
 
 // netHosts are what the files of --from have, or this host.
-func netHosts(ctx context.Context, a *App, n netHost) (hosts []*net.Host, err error) {
+func netHosts(ctx context.Context, a *command.App, n netHost) (hosts []*net.Host, err error) {
 	for _, file := range n.from {
 		h, err := rebuild.ReadHost(file)
 		if err != nil {

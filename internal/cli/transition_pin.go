@@ -7,11 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/transition/pin"
 )
 
-func pinCmd(a *App) *cobra.Command {
+func pinCmd(a *command.App) *cobra.Command {
 	var o pin.Order
 	cmd := &cobra.Command{
 		Use:   "pin BRIDGE",
@@ -30,7 +31,7 @@ reachable.`,
 		Args: cobra.ExactArgs(1),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if o.For < pin.MinFor || o.For > pin.MaxFor || o.For%time.Second != 0 {
-				return Usage(cmd, fmt.Errorf("--for %s: want whole seconds, %s to %s", o.For, pin.MinFor, pin.MaxFor))
+				return command.Usage(cmd, fmt.Errorf("--for %s: want whole seconds, %s to %s", o.For, pin.MinFor, pin.MaxFor))
 			}
 			return nil
 		},
@@ -58,7 +59,7 @@ reachable.`,
 	return cmd
 }
 
-func unpinCmd(a *App) *cobra.Command {
+func unpinCmd(a *command.App) *cobra.Command {
 	var o pin.Order
 	cmd := &cobra.Command{
 		Use:   "unpin BRIDGE",

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/platform"
@@ -44,7 +45,7 @@ var manageSteps = []manageStep{
 	}},
 }
 
-func placementCmd(a *App) *cobra.Command {
+func placementCmd(a *command.App) *cobra.Command {
 	var openrc string
 	cmd := &cobra.Command{
 		Use:   "placement [-- NOVA-MANAGE [ARG...]]",
@@ -91,7 +92,7 @@ type manageRan struct {
 	goesOn bool // it has to be run again
 }
 
-func placement(ctx context.Context, a *App, openrc string, manage []string, js bool) error {
+func placement(ctx context.Context, a *command.App, openrc string, manage []string, js bool) error {
 	getenv, err := loginFrom(openrc)
 	if err != nil {
 		return err
@@ -141,7 +142,7 @@ func placement(ctx context.Context, a *App, openrc string, manage []string, js b
 }
 
 // runManage runs one command. What it says goes to standard error as it comes.
-func runManage(ctx context.Context, a *App, run []string, s manageStep) (manageRan, error) {
+func runManage(ctx context.Context, a *command.App, run []string, s manageStep) (manageRan, error) {
 	ran := manageRan{Run: run}
 	cmd := exec.CommandContext(ctx, run[0], run[1:]...)
 	cmd.WaitDelay = 5 * time.Second
@@ -184,7 +185,7 @@ func runManage(ctx context.Context, a *App, run []string, s manageStep) (manageR
 }
 
 // pass writes lines to standard error, to their end, and returns the last one that is not empty.
-func pass(a *App, from io.Reader) (last string, err error) {
+func pass(a *command.App, from io.Reader) (last string, err error) {
 	lines := bufio.NewReader(from)
 	for {
 		line, end := lines.ReadString('\n')

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/transition/net/nettest"
 	"holdfast/internal/transition/platform/collect"
 	"holdfast/testbed/need"
@@ -28,7 +29,7 @@ func TestRealPlacement(t *testing.T) {
 	}
 	run := func(args ...string) said {
 		var out, errs bytes.Buffer
-		code := Main(args, Env{Stdout: &out, Stderr: &errs, Stdin: strings.NewReader(""), Collect: collect.Collect})
+		code := Main(args, command.Env{Stdout: &out, Stderr: &errs, Stdin: strings.NewReader(""), Collect: collect.Collect})
 		return said{code, out.String(), errs.String()}
 	}
 	if s := run("transition", "collect"); !strings.Contains(unwrapped(s), "has guests without an allocation: "+guest) ||

@@ -8,12 +8,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	align "holdfast/internal/transition/db"
 )
 
-func dbPlanCmd(a *App) *cobra.Command {
+func dbPlanCmd(a *command.App) *cobra.Command {
 	var m dbMapping
 	cmd := &cobra.Command{
 		Use:   "plan --mapping FILE --source DSN --target DSN",
@@ -51,7 +52,7 @@ not reachable.`,
 
 // showSurvey writes a plan; one with errors is bad input. Of the advice, what is to be
 // done before a run is shown.
-func showSurvey(a *App, r *align.Survey, js bool) error {
+func showSurvey(a *command.App, r *align.Survey, js bool) error {
 	var err error
 	if js {
 		err = output.JSON(a.Env.Stdout, r, false)

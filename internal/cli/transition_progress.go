@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	align "holdfast/internal/transition/db"
 )
 
 // tellOn shows what package db tells.
-func tellOn(t *Ticker) align.Tell {
-	return align.Tell{Note: t.Say, Progress: func(p align.Progress) { t.Show(progressLine(p)) }, Log: slog.New(news{to: t})}
+func tellOn(t *progress.Ticker) align.Tell {
+	return align.Tell{Note: t.Say, Progress: func(p align.Progress) { t.Show(progressLine(p)) },
+		Log: slog.New(news{to: t})}
 }
 
 // progressLine is how far the work is, in a line.
@@ -46,7 +48,7 @@ func progressLine(p align.Progress) string {
 // news is a log whose warnings are shown to people, a line each. What is told of an error
 // stands last.
 type news struct {
-	to   *Ticker
+	to   *progress.Ticker
 	with []slog.Attr
 }
 

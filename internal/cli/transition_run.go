@@ -12,7 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/lib/fail"
 	align "holdfast/internal/transition/db"
 )
@@ -26,7 +28,7 @@ type dbRun struct {
 	quiet, lag        time.Duration
 }
 
-func dbRunCmd(a *App) *cobra.Command {
+func dbRunCmd(a *command.App) *cobra.Command {
 	var r dbRun
 	cmd := &cobra.Command{
 		Use:   "run --mapping FILE --source DSN --target DSN",
@@ -76,7 +78,7 @@ func parallelFlag(cmd *cobra.Command, n *int) {
 // inRange checks --parallel.
 func inRange(cmd *cobra.Command, n int) error {
 	if cmd.Flags().Changed("parallel") && (n < 1 || n > maxParallel) {
-		return Usage(cmd, fmt.Errorf("--parallel %d: want 1 to %d", n, maxParallel))
+		return command.Usage(cmd, fmt.Errorf("--parallel %d: want 1 to %d", n, maxParallel))
 	}
 	return nil
 }
@@ -86,17 +88,17 @@ func (r *dbRun) check(cmd *cobra.Command) error {
 	f := cmd.Flags()
 	switch {
 	case r.threads < 0 || r.threads == 0 && f.Changed("max-threads-running"):
-		return Usage(cmd, fmt.Errorf("--max-threads-running %d: want a number from 1", r.threads))
+		return command.Usage(cmd, fmt.Errorf("--max-threads-running %d: want a number from 1", r.threads))
 	case r.quiet < 0 || r.quiet == 0 && f.Changed("quiet"):
-		return Usage(cmd, fmt.Errorf("--quiet %s: want a time, such as 30s", r.quiet))
+		return command.Usage(cmd, fmt.Errorf("--quiet %s: want a time, such as 30s", r.quiet))
 	case (r.quiet > 0 || r.catchUp || r.cutOver) && !r.follow:
-		return Usage(cmd, errors.New("--quiet, --catch-up and --cut-over are for --follow, which is not given"))
+		return command.Usage(cmd, errors.New("--quiet, --catch-up and --cut-over are for --follow, which is not given"))
 	case r.catchUp && r.cutOver || r.quiet > 0 && (r.catchUp || r.cutOver):
-		return Usage(cmd, errors.New("--quiet, --catch-up, --cut-over: want one of them, as each says when it ends"))
+		return command.Usage(cmd, errors.New("--quiet, --catch-up, --cut-over: want one of them, as each says when it ends"))
 	case r.lag < time.Second:
-		return Usage(cmd, fmt.Errorf("--max-lag %s: want a time from 1s: servers tell whole seconds", r.lag))
+		return command.Usage(cmd, fmt.Errorf("--max-lag %s: want a time from 1s: servers tell whole seconds", r.lag))
 	case f.Changed("max-lag") && r.Replica == "":
-		return Usage(cmd, errors.New("--max-lag is for --replica, which is not given"))
+		return command.Usage(cmd, errors.New("--max-lag is for --replica, which is not given"))
 	}
 	if err := inRange(cmd, r.parallel); err != nil {
 		return err
@@ -104,7 +106,7 @@ func (r *dbRun) check(cmd *cobra.Command) error {
 	return r.dbMapping.check(cmd)
 }
 
-func runDB(a *App, cmd *cobra.Command, r *dbRun) (err error) {
+func runDB(a *command.App, cmd *cobra.Command, r *dbRun) (err error) {
 	js, err := a.AsJSON(cmd)
 	if err != nil {
 		return err
@@ -114,7 +116,7 @@ func runDB(a *App, cmd *cobra.Command, r *dbRun) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, x.Close()) }()
-	w := &running{NewTicker(a.Env.Stderr)}
+	w := &running{progress.NewTicker(a.Env.Stderr)}
 	o := &align.Options{Tell: tellOn(w.shows), Parallel: r.parallel, MaxThreadsRunning: r.threads, MaxLag: r.lag,
 		Quiet: r.quiet, CatchUp: r.catchUp, CutOver: r.cutOver}
 	switch {
@@ -145,7 +147,7 @@ func runDB(a *App, cmd *cobra.Command, r *dbRun) (err error) {
 }
 
 // showRan writes what a run did, unless it has failed.
-func showRan(a *App, out *align.Ran, js bool, err error) error {
+func showRan(a *command.App, out *align.Ran, js bool, err error) error {
 	switch {
 	case err != nil:
 		return err
@@ -156,7 +158,7 @@ func showRan(a *App, out *align.Ran, js bool, err error) error {
 }
 
 // running is a run on its way.
-type running struct{ shows *Ticker }
+type running struct{ shows *progress.Ticker }
 
 // carry follows the source until the cut-over, which is the first SIGINT. A second one
 // aborts, and so does at once all else that ends a process: who stops a machine or closes

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/testbed/need"
 	"holdfast/testbed/try"
@@ -35,7 +36,7 @@ func TestOnlyOneSignalIsTheCutOver(t *testing.T) {
 				defer cancel(nil)
 				work, abort := context.WithCancelCause(t.Context())
 				defer abort(nil)
-				w := &running{shows: NewTicker(&strings.Builder{})}
+				w := &running{shows: progress.NewTicker(&strings.Builder{})}
 				signals, done, stop := make(chan os.Signal, 4), make(chan struct{}), make(chan struct{})
 				go w.heed(ctx, signals, done, stop, abort)
 				for _, what := range strings.Fields(c.what) {

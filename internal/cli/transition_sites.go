@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
@@ -60,7 +61,7 @@ type siteLoss struct {
 	Worst     string `json:"worst,omitempty"` // the guest with the longest gap
 }
 
-func sitesCmd(a *App) *cobra.Command {
+func sitesCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "sites FILE",
 		Short: "Show how the transitions of several clusters stand",
@@ -82,7 +83,7 @@ input; 4 one does not answer, whatever the others say.`,
 	}
 }
 
-func sites(ctx context.Context, a *App, file string, js bool) error {
+func sites(ctx context.Context, a *command.App, file string, js bool) error {
 	name, text, err := a.ReadInput(ctx, file, transition.MaxFile+1)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
@@ -124,7 +125,7 @@ func dialSites(list *transition.SitesFile) (views []*siteView, err error) {
 		targets, conf := s.Servers, (*tls.Config)(nil)
 		if s.Socket != "" {
 			targets = []string{"unix:" + s.Socket}
-		} else if conf, err = LoadTLS(s.CA, s.Cert, s.Key); err != nil {
+		} else if conf, err = command.LoadTLS(s.CA, s.Cert, s.Key); err != nil {
 			return views, fail.Errorf(fail.Invalid, "site %s: %w", s.Name, err)
 		}
 		for _, t := range targets {

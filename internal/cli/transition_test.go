@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/testbed/need"
@@ -29,7 +30,7 @@ type said struct {
 func commandLine(t *testing.T, stdin string, args ...string) said {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code := Main(args, Env{Stdout: &out, Stderr: &errs, Stdin: strings.NewReader(stdin)})
+	code := Main(args, command.Env{Stdout: &out, Stderr: &errs, Stdin: strings.NewReader(stdin)})
 	return said{code, out.String(), errs.String()}
 }
 

@@ -10,12 +10,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/lib/fail"
 	align "holdfast/internal/transition/db"
 )
 
-func dbVerifyCmd(a *App) *cobra.Command {
+func dbVerifyCmd(a *command.App) *cobra.Command {
 	var m dbMapping
 	var parallel int
 	var nova novaReader
@@ -66,8 +68,8 @@ a run that follows, or was begun otherwise, 4 a server is not reachable.`,
 	return cmd
 }
 
-func verify(ctx context.Context, a *App, x *align.Alignment, parallel int, nova novaReader, js bool) error {
-	shows := NewTicker(a.Env.Stderr)
+func verify(ctx context.Context, a *command.App, x *align.Alignment, parallel int, nova novaReader, js bool) error {
+	shows := progress.NewTicker(a.Env.Stderr)
 	r, err := x.Verify(ctx, parallel, nova.Nova, tellOn(shows))
 	if err = errors.Join(runError(faults(a, err)), shows.End()); err != nil {
 		return err
@@ -163,7 +165,7 @@ func (n *novaReader) flags(cmd *cobra.Command) {
 func (n *novaReader) check(cmd *cobra.Command) error {
 	for _, f := range []string{"nova-python", "all"} {
 		if n.Conf == "" && cmd.Flags().Changed(f) {
-			return Usage(cmd, fmt.Errorf("--%s: want --nova-conf, too", f))
+			return command.Usage(cmd, fmt.Errorf("--%s: want --nova-conf, too", f))
 		}
 	}
 	return nil
@@ -176,11 +178,11 @@ func (n *novaReader) there(cmd *cobra.Command) error {
 	}
 	f, err := os.Open(n.Conf)
 	if err != nil {
-		return Usage(cmd, fmt.Errorf("--nova-conf: %w", err))
+		return command.Usage(cmd, fmt.Errorf("--nova-conf: %w", err))
 	}
 	defer f.Close()
 	if _, err := exec.LookPath(n.Python); err != nil {
-		return Usage(cmd, fmt.Errorf("--nova-python: %w", err))
+		return command.Usage(cmd, fmt.Errorf("--nova-python: %w", err))
 	}
 	return nil
 }

@@ -8,13 +8,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/transition"
 )
 
-func transitionPlanCmd(a *App) *cobra.Command {
+func transitionPlanCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "plan FILE",
 		Short: "Show every step of a whole transition",
@@ -47,7 +49,7 @@ Exit codes: 0 shown, 2 bad input.`,
 }
 
 // transitionFile reads a file, and makes the plan of it.
-func transitionFile(ctx context.Context, a *App, file string) (text []byte, p *transition.Plan, err error) {
+func transitionFile(ctx context.Context, a *command.App, file string) (text []byte, p *transition.Plan, err error) {
 	name, text, err := a.ReadInput(ctx, file, transition.MaxFile+1)
 	if err != nil {
 		return nil, nil, fail.Errorf(fail.Invalid, "%w", err)
@@ -77,8 +79,8 @@ func transitionText(p *transition.Plan) string {
 	return b.String()
 }
 
-func transitionRunCmd(a *App) *cobra.Command {
-	var b Beginning
+func transitionRunCmd(a *command.App) *cobra.Command {
+	var b progress.Beginning
 	cmd := &cobra.Command{
 		Use:   "run FILE",
 		Short: "Bring a whole platform to another version",
@@ -100,9 +102,9 @@ agent not reachable.`,
 	return cmd
 }
 
-func transitionRun(a *App, cmd *cobra.Command, file string, b Beginning) error {
+func transitionRun(a *command.App, cmd *cobra.Command, file string, b progress.Beginning) error {
 	if file == "-" && !b.Yes {
-		return Usage(cmd, errors.New("- as FILE wants --yes: the answer would be read from there, too"))
+		return command.Usage(cmd, errors.New("- as FILE wants --yes: the answer would be read from there, too"))
 	}
 	ctx := cmd.Context()
 	text, p, err := transitionFile(ctx, a, file)
@@ -123,5 +125,5 @@ func transitionRun(a *App, cmd *cobra.Command, file string, b Beginning) error {
 	if err != nil {
 		return err
 	}
-	return Begun(ctx, a, c, j, b.Wait, js)
+	return progress.Begun(ctx, a, c, j, b.Wait, js)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/config"
 	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/lib/strictyaml"
@@ -39,7 +40,7 @@ func TestTheFileOfTheDocumentIsPlanned(t *testing.T) {
 			continue
 		}
 		ours++
-		cmd, args, err := New(Env{}).Find(step.Run[1:])
+		cmd, args, err := New(command.Env{}).Find(step.Run[1:])
 		if err == nil {
 			if err = cmd.ParseFlags(args); err == nil {
 				err = cmd.ValidateArgs(cmd.Flags().Args())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -23,7 +24,7 @@ import (
 // sureFlag is the source tool's word for it.
 const sureFlag = "yes-i-really-really-mean-it"
 
-func uninstallCmd(a *App) *cobra.Command {
+func uninstallCmd(a *command.App) *cobra.Command {
 	var ssh sshFlags
 	var file, list, base string
 	var sure bool
@@ -77,7 +78,7 @@ it is run again.`,
 
 // uninstallOptions are those of the configuration in a file, "": of this host, or of the set-up of a pair
 // that was begun here and did not come to an installation.
-func uninstallOptions(a *App, cmd *cobra.Command, file, list, base string) (o install.Options, err error) {
+func uninstallOptions(a *command.App, cmd *cobra.Command, file, list, base string) (o install.Options, err error) {
 	if begun, err := install.PairBegun(install.SetupLock, ""); err != nil || begun != "" {
 		if err == nil {
 			err = fail.Errorf(fail.Refused, "%s on this host", begun).With("wait for its end")
@@ -130,7 +131,7 @@ func readSetup(path string, note any) (begun bool, err error) {
 	return true, nil
 }
 
-func uninstall(a *App, cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {
+func uninstall(a *command.App, cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {
 	res, err := runUninstall(a, cmd, &o, ssh)
 	if js {
 		err = errors.Join(err, output.JSON(a.Env.Stdout, res, false))
@@ -144,7 +145,7 @@ func uninstall(a *App, cmd *cobra.Command, o install.Options, ssh *sshFlags, js 
 	return uninstalled(cmd, res, err)
 }
 
-func runUninstall(a *App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (install.Removed, error) {
+func runUninstall(a *command.App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (install.Removed, error) {
 	if err := over(a, cmd, o, ssh); err != nil {
 		return install.Removed{}, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster/version"
 	"holdfast/internal/lib/fail"
@@ -14,9 +15,9 @@ import (
 	"holdfast/internal/upgrade/path"
 )
 
-func upgradeCmd(a *App) *cobra.Command {
-	return Group("upgrade", "Plan, check and run upgrades", upgradePathCmd(a), upgradePlanCmd(a), upgradeCheckCmd(a),
-		upgradeRunCmd(a), upgradeStatusCmd(a),
+func upgradeCmd(a *command.App) *cobra.Command {
+	return command.Group("upgrade", "Plan, check and run upgrades", upgradePathCmd(a), upgradePlanCmd(a),
+		upgradeCheckCmd(a), upgradeRunCmd(a), upgradeStatusCmd(a),
 		upgradeOrderCmd(a, "pause", "Begin no further steps; running steps continue"),
 		upgradeOrderCmd(a, "resume", "End a pause"),
 		upgradeOrderCmd(a, "abort", "Stop the running steps, and run only steps that restore order"),
@@ -31,7 +32,7 @@ type pathFlags struct {
 	components, confirmed []string
 }
 
-func upgradePathCmd(a *App) *cobra.Command {
+func upgradePathCmd(a *command.App) *cobra.Command {
 	var f pathFlags
 	cmd := &cobra.Command{
 		Use:   "path --catalogue NAME --from VERSION --to VERSION",
@@ -67,14 +68,14 @@ Exit codes: 0 there is a way, 1 a rule blocks it, 2 bad input.`,
 	return cmd
 }
 
-func upgradePath(a *App, cmd *cobra.Command, f pathFlags, js bool) error {
+func upgradePath(a *command.App, cmd *cobra.Command, f pathFlags, js bool) error {
 	switch {
 	case f.catalogue == "":
-		return Usage(cmd, fmt.Errorf("no --catalogue given; want %s, or the path of a YAML file", catalogue.CAS))
+		return command.Usage(cmd, fmt.Errorf("no --catalogue given; want %s, or the path of a YAML file", catalogue.CAS))
 	case f.from == "":
-		return Usage(cmd, errors.New("no --from given; want the version that is installed"))
+		return command.Usage(cmd, errors.New("no --from given; want the version that is installed"))
 	case f.to == "":
-		return Usage(cmd, errors.New("no --to given; want the version that is wanted"))
+		return command.Usage(cmd, errors.New("no --to given; want the version that is wanted"))
 	}
 	cat, err := catalogue.Load(cmd.Context(), f.catalogue)
 	if err != nil {
@@ -101,7 +102,7 @@ func upgradePath(a *App, cmd *cobra.Command, f pathFlags, js bool) error {
 }
 
 // writePath writes one line for each hop, its notes below.
-func writePath(a *App, cat *path.Catalogue, f pathFlags, res path.Result) error {
+func writePath(a *command.App, cat *path.Catalogue, f pathFlags, res path.Result) error {
 	// A banner is shown as the version in it.
 	from, err := version.Find(cat.Scheme(), f.from)
 	if err != nil {

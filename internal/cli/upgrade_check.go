@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/lang"
@@ -13,13 +14,13 @@ import (
 	"holdfast/internal/upgrade/check"
 )
 
-func upgradeCheckCmd(a *App) *cobra.Command {
+func upgradeCheckCmd(a *command.App) *cobra.Command {
 	var in upgradeInput
 	var f planFlags
 	var dir string
 	var list bool
 	cmd := &cobra.Command{
-		Annotations: map[string]string{MoreForms: "html"},
+		Annotations: map[string]string{command.MoreForms: "html"},
 		Use:         "check",
 		Short:       "Check whether all hosts are ready for an upgrade",
 		Long: `Checks all hosts, and reports each problem with its remedy. Nothing is changed.
@@ -37,7 +38,7 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 			}
 			f.keep = f.keep || len(f.pin) > 0 // guests stay where bridges are pinned
 			_, err := f.options()
-			return Usage(cmd, err)
+			return command.Usage(cmd, err)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
@@ -45,7 +46,7 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 			}
 			o, err := f.options()
 			if err != nil {
-				return Usage(cmd, err)
+				return command.Usage(cmd, err)
 			}
 			return upgradeCheck(a, cmd, &in, o, dir)
 		},
@@ -57,7 +58,7 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 	return cmd
 }
 
-func upgradeCheck(a *App, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, dir string) error {
+func upgradeCheck(a *command.App, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, dir string) error {
 	form, err := a.Format(cmd, "html")
 	if err != nil {
 		return err
@@ -104,7 +105,7 @@ type reportFiles struct {
 }
 
 // showReport writes a report, or all of its forms into a directory.
-func showReport(a *App, rep check.Report, form, dir string) error {
+func showReport(a *command.App, rep check.Report, form, dir string) error {
 	if dir == "" {
 		raw, _ := lang.Raw(a.Env.Stdout)
 		switch form {
@@ -135,7 +136,7 @@ type listedCheck struct {
 	Doc   string       `json:"doc"`
 }
 
-func listChecks(a *App, cmd *cobra.Command) error {
+func listChecks(a *command.App, cmd *cobra.Command) error {
 	js, err := a.AsJSON(cmd)
 	if err != nil {
 		return err
@@ -179,10 +180,10 @@ func failedChecks(b *strings.Builder, p output.Painter, rep *check.Report) {
 	}
 }
 
-func upgradeReportCmd(a *App) *cobra.Command {
+func upgradeReportCmd(a *command.App) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
-		Annotations: map[string]string{MoreForms: "html"},
+		Annotations: map[string]string{command.MoreForms: "html"},
 		Use:         "report",
 		Short:       "Report on the last upgrade",
 		Long: `Checks all hosts and reports their state after the last upgrade. If lost packets

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/internal/cli/command"
 )
 
 // TestFlagsOfAPlan: what makes no sense is told before an agent is asked.
@@ -33,7 +35,9 @@ func TestFlagsOfAPlan(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		args := append(strings.Fields("upgrade run --bundle none.hfb --yes --socket /nonexistent"), strings.Fields(flags)...)
-		if code := Main(args, Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 2 || !strings.Contains(out.String(), want) {
+		if code := Main(args,
+			command.Env{Stdout: &out, Stderr: &out,
+				Stdin: strings.NewReader("")}); code != 2 || !strings.Contains(out.String(), want) {
 			t.Errorf("%s: exit code %d, %s", flags, code, &out)
 		}
 	}
@@ -50,7 +54,7 @@ func TestFlagsInTextsExist(t *testing.T) {
 		return flag == "help" || c.LocalFlags().Lookup(flag) != nil || c.InheritedFlags().Lookup(flag) != nil ||
 			slices.ContainsFunc(c.Commands(), func(sub *cobra.Command) bool { return has(sub, flag) })
 	}
-	all := New(Env{})
+	all := New(command.Env{})
 	upgrades, _, err := all.Find([]string{"upgrade"})
 	if err != nil {
 		t.Fatal(err)

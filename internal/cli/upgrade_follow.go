@@ -7,15 +7,17 @@ import (
 	"strings"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade/request"
 )
 
 // awaitUpgrade follows an upgrade to its end, or until a failure needs a person.
-func awaitUpgrade(ctx context.Context, a *App, c *api.Client, j job.View, js bool) error {
+func awaitUpgrade(ctx context.Context, a *command.App, c *api.Client, j job.View, js bool) error {
 	look := func(ctx context.Context, j job.View) (job.View, error) { return lookAtRun(ctx, c, j) }
-	err := AwaitRun(ctx, a, j, js, look, "holdfast upgrade status")
+	err := progress.AwaitRun(ctx, a, j, js, look, "holdfast upgrade status")
 	if js || ctx.Err() != nil {
 		return err
 	}

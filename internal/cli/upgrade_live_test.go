@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
@@ -41,7 +42,7 @@ func unsignedBundle(t *testing.T) string {
 	file := filepath.Join(dir, "app.hfb")
 	var out bytes.Buffer
 	if code := Main([]string{"bundle", "build", filepath.Join(dir, "tree"), "-o", file},
-		Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
+		command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
 		t.Fatal(out.String())
 	}
 	return file
@@ -88,7 +89,7 @@ func TestUpgradeWatchOnTerminal(t *testing.T) {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		root := New(Env{Stdout: slave, Stderr: slave, Stdin: strings.NewReader("")})
+		root := New(command.Env{Stdout: slave, Stderr: slave, Stdin: strings.NewReader("")})
 		root.SetArgs([]string{"upgrade", "status", "--watch", "--socket", a.socket})
 		done <- root.ExecuteContext(ctx)
 	}()
@@ -125,7 +126,8 @@ func TestUpgradeWait(t *testing.T) {
 	order := func(args ...string) {
 		t.Helper()
 		var out bytes.Buffer
-		if code := Main(append(args, "--socket", a.socket), Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
+		if code := Main(append(args, "--socket", a.socket),
+			command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
 			t.Errorf("%v ended with %d: %s", args, code, out.String())
 		}
 	}
@@ -156,7 +158,7 @@ func TestUpgradeProgress(t *testing.T) {
 	a := newAgent(t)
 	master, slave := openPTY(t)
 	var out bytes.Buffer
-	root := New(Env{Stdout: &out, Stderr: slave, Stdin: strings.NewReader("")})
+	root := New(command.Env{Stdout: &out, Stderr: slave, Stdin: strings.NewReader("")})
 	root.SetArgs([]string{"upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--dry-run", "--socket", a.socket})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -226,7 +228,7 @@ func TestUpgradePage(t *testing.T) {
 			t.Errorf("the page does not name the state %s", word)
 		}
 	}
-	for _, c := range upgradeCmd((&App{})).Commands() {
+	for _, c := range upgradeCmd((&command.App{})).Commands() {
 		if !strings.Contains(page, "upgrade "+c.Name()) {
 			t.Errorf("the page does not name upgrade %s", c.Name())
 		}
@@ -275,7 +277,7 @@ func runPage(t *testing.T, a *agent, block, file string) {
 			args = append(args, w)
 		}
 		var out bytes.Buffer
-		if code := Main(args, Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("yes\n")}); code != want {
+		if code := Main(args, command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("yes\n")}); code != want {
 			t.Errorf("%s ended with %d, want %d:\n%s", call, code, want, out.String())
 		}
 	}

@@ -7,30 +7,32 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
 
-func upgradeOrderCmd(a *App, order, short string) *cobra.Command {
+func upgradeOrderCmd(a *command.App, order, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: order, Short: short, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return orderUpgrade(a, cmd, order, "", "") },
 	}
 }
 
-func upgradeRetryCmd(a *App) *cobra.Command {
+func upgradeRetryCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "retry STEP", Short: "Repeat a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return orderUpgrade(a, cmd, "retry", args[0], "") },
 	}
 }
 
-func upgradeSkipCmd(a *App) *cobra.Command {
+func upgradeSkipCmd(a *command.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "skip STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return WantReason(cmd, reason) },
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return command.WantReason(cmd, reason) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return orderUpgrade(a, cmd, "skip", args[0], reason)
 		},
@@ -40,7 +42,7 @@ func upgradeSkipCmd(a *App) *cobra.Command {
 }
 
 // orderUpgrade gives the job of the upgrade an order.
-func orderUpgrade(a *App, cmd *cobra.Command, order, step, reason string) error {
+func orderUpgrade(a *command.App, cmd *cobra.Command, order, step, reason string) error {
 	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err
@@ -60,7 +62,7 @@ func orderUpgrade(a *App, cmd *cobra.Command, order, step, reason string) error 
 	if js {
 		return output.JSON(a.Env.Stdout, j, false)
 	}
-	text := output.Clean(j.ID) + ": " + JobState(j).Text
+	text := output.Clean(j.ID) + ": " + progress.JobState(j).Text
 	if why := j.Because(); why != "" {
 		text += ": " + output.Clean(why)
 	}
@@ -70,7 +72,7 @@ func orderUpgrade(a *App, cmd *cobra.Command, order, step, reason string) error 
 	return output.Text(a.Env.Stdout, text+"\n")
 }
 
-func upgradeApproveCmd(a *App) *cobra.Command {
+func upgradeApproveCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "approve HOST...",
 		Short: "Approve hosts, so that they may begin",
@@ -82,7 +84,7 @@ func upgradeApproveCmd(a *App) *cobra.Command {
 	}
 }
 
-func upgradeDropCmd(a *App) *cobra.Command {
+func upgradeDropCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "drop HOST...",
 		Short: "Leave out hosts that are away",
@@ -97,7 +99,7 @@ Refused while the host's agent answers.`,
 }
 
 // admitHosts approves or drops hosts, one after the other.
-func admitHosts(a *App, cmd *cobra.Command, hosts []string, drop bool, said string) error {
+func admitHosts(a *command.App, cmd *cobra.Command, hosts []string, drop bool, said string) error {
 	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err
@@ -119,7 +121,7 @@ func admitHosts(a *App, cmd *cobra.Command, hosts []string, drop bool, said stri
 	return nil
 }
 
-func showUpgradeNow(ctx context.Context, a *App, c *api.Client) error {
+func showUpgradeNow(ctx context.Context, a *command.App, c *api.Client) error {
 	u, err := c.Upgrade(ctx)
 	if err != nil {
 		return err

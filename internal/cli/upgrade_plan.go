@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
@@ -165,7 +166,7 @@ func pairs(flag string, list []string) (map[string]string, error) {
 	return out, nil
 }
 
-func upgradePlanCmd(a *App) *cobra.Command {
+func upgradePlanCmd(a *command.App) *cobra.Command {
 	var f planFlags
 	var c checkFlags
 	var inventory, file string
@@ -188,10 +189,10 @@ Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if inventory == "" || file == "" {
-				return Usage(cmd, errors.New("--inventory and --bundle are needed; want the path of a file for each"))
+				return command.Usage(cmd, errors.New("--inventory and --bundle are needed; want the path of a file for each"))
 			}
 			_, err := f.options()
-			return Usage(cmd, err)
+			return command.Usage(cmd, err)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.AsJSON(cmd)
@@ -200,7 +201,7 @@ Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 			}
 			o, err := f.options()
 			if err != nil {
-				return Usage(cmd, err)
+				return command.Usage(cmd, err)
 			}
 			p, err := planOf(a, cmd, inventory, file, &c, o)
 			if err != nil {
@@ -221,7 +222,7 @@ Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 }
 
 // planOf makes the plan.
-func planOf(a *App, cmd *cobra.Command, inventory, file string, c *checkFlags,
+func planOf(a *command.App, cmd *cobra.Command, inventory, file string, c *checkFlags,
 	o upgrade.Options) (*upgrade.Plan, error) {
 	keys, err := c.options()
 	if err != nil {
@@ -259,7 +260,7 @@ func planOf(a *App, cmd *cobra.Command, inventory, file string, c *checkFlags,
 }
 
 // showPlan writes a plan. One that is blocked ends the command with 1.
-func showPlan(a *App, p *upgrade.Plan, js bool, show detail) error {
+func showPlan(a *command.App, p *upgrade.Plan, js bool, show detail) error {
 	var err error
 	if js {
 		err = output.JSON(a.Env.Stdout, p, false)

@@ -15,7 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/text"
@@ -30,9 +32,9 @@ type upgradeInput struct {
 	trust                   checkFlags
 }
 
-func (in *upgradeInput) flags(a *App, cmd *cobra.Command) {
+func (in *upgradeInput) flags(a *command.App, cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&a.Key, TLSKeyFlag, "", "PEM `file` with the client's key, for --server")
+	fl.StringVar(&a.Key, command.TLSKeyFlag, "", "PEM `file` with the client's key, for --server")
 	fl.StringVar(&in.file, "bundle", "", "`file` with the bundle")
 	fl.StringArrayVar(&in.trust.keys, "key", nil, "`file` with a minisign public key;\nmay be repeated")
 	fl.StringVar(&in.trust.signature, "signature", "", "`file` with the signature over a package of\nanother layout")
@@ -44,7 +46,7 @@ func (in *upgradeInput) flags(a *App, cmd *cobra.Command) {
 // check looks at what the flags say.
 func (in *upgradeInput) check(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("version") && in.version == "" {
-		return Usage(cmd, errors.New("--version \"\": want the version that is installed"))
+		return command.Usage(cmd, errors.New("--version \"\": want the version that is installed"))
 	}
 	return nil
 }
@@ -65,7 +67,7 @@ func (in *upgradeInput) request(o upgrade.Options) (request.Request, error) {
 
 // bundleFile opens a bundle and checks as much of it as can be seen at once, so
 // that nothing large is sent in vain.
-func bundleFile(ctx context.Context, a *App, in *upgradeInput) (*os.File, request.Trust, error) {
+func bundleFile(ctx context.Context, a *command.App, in *upgradeInput) (*os.File, request.Trust, error) {
 	trust := request.Trust{AllowUnsigned: in.trust.unsigned}
 	o, err := in.trust.options()
 	if err != nil {
@@ -85,7 +87,7 @@ func bundleFile(ctx context.Context, a *App, in *upgradeInput) (*os.File, reques
 	return f, trust, nil
 }
 
-func lookAtBundle(ctx context.Context, a *App, f *os.File, file string, o bundle.Options) error {
+func lookAtBundle(ctx context.Context, a *command.App, f *os.File, file string, o bundle.Options) error {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return fail.Errorf(fail.Invalid, "%s: it is no regular file, want a bundle", file)
 	}
@@ -100,7 +102,8 @@ func lookAtBundle(ctx context.Context, a *App, f *os.File, file string, o bundle
 }
 
 // bring brings a bundle to the agent.
-func bring(ctx context.Context, a *App, c *api.Client, f *os.File, trust request.Trust) (request.BundleInfo, error) {
+func bring(ctx context.Context, a *command.App, c *api.Client, f *os.File,
+	trust request.Trust) (request.BundleInfo, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return request.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
@@ -150,13 +153,13 @@ func (m *meter) end() error {
 
 // upgradeBeginning says how a run of an upgrade is begun.
 type upgradeBeginning struct {
-	Beginning
+	progress.Beginning
 	dryRun bool
 	join   bool // an upgrade to the same bundle counts
 	show   detail
 }
 
-func upgradeRunCmd(a *App) *cobra.Command {
+func upgradeRunCmd(a *command.App) *cobra.Command {
 	var f planFlags
 	var in upgradeInput
 	var b upgradeBeginning
@@ -180,18 +183,18 @@ refused, for example because another upgrade runs; 4 agent not reachable.`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if in.file == "" {
-				return Usage(cmd, errors.New("no --bundle given; want the path of a bundle"))
+				return command.Usage(cmd, errors.New("no --bundle given; want the path of a bundle"))
 			}
 			if err := in.check(cmd); err != nil {
 				return err
 			}
 			_, err := f.options()
-			return Usage(cmd, err)
+			return command.Usage(cmd, err)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := f.options()
 			if err != nil {
-				return Usage(cmd, err)
+				return command.Usage(cmd, err)
 			}
 			return upgradeRun(a, cmd, &in, o, b)
 		},
@@ -205,7 +208,7 @@ refused, for example because another upgrade runs; 4 agent not reachable.`,
 	return cmd
 }
 
-func upgradeRun(a *App, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, b upgradeBeginning) error {
+func upgradeRun(a *command.App, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, b upgradeBeginning) error {
 	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err
@@ -245,7 +248,7 @@ func upgradeRun(a *App, cmd *cobra.Command, in *upgradeInput, o upgrade.Options,
 }
 
 // joined takes an upgrade to the bundle in f for this one where it is under way or done: is.
-func joined(ctx context.Context, a *App, c *api.Client, u request.Standing, f *os.File, b upgradeBeginning,
+func joined(ctx context.Context, a *command.App, c *api.Client, u request.Standing, f *os.File, b upgradeBeginning,
 	js bool) (is bool, err error) {
 	sum := sha256.New()
 	_, err = io.Copy(sum, f)
@@ -262,10 +265,10 @@ func joined(ctx context.Context, a *App, c *api.Client, u request.Standing, f *o
 	case u.Job.State != "ended" && b.Wait:
 		return true, awaitUpgrade(ctx, a, c, *u.Job, js)
 	case js:
-		return true, output.JSON(a.Env.Stdout, Outcome{Job: u.Job}, false)
+		return true, output.JSON(a.Env.Stdout, progress.Outcome{Job: u.Job}, false)
 	}
 	text := fmt.Sprintf("%s is there already: %s: %s\n", output.Clean(u.Job.ID), output.Clean(u.Job.Title),
-		JobState(*u.Job).Text)
+		progress.JobState(*u.Job).Text)
 	for _, h := range leftBehind(u.Behind) {
 		text += h + "\n"
 	}
@@ -273,7 +276,8 @@ func joined(ctx context.Context, a *App, c *api.Client, u request.Standing, f *o
 }
 
 // beginUpgrade begins a run of any purpose, after asking.
-func beginUpgrade(ctx context.Context, a *App, c *api.Client, r request.Request, b upgradeBeginning, js bool) error {
+func beginUpgrade(ctx context.Context, a *command.App, c *api.Client, r request.Request, b upgradeBeginning,
+	js bool) error {
 	if b.dryRun || !b.Yes {
 		p, err := c.PlanUpgrade(ctx, r)
 		switch {
@@ -299,14 +303,14 @@ func beginUpgrade(ctx context.Context, a *App, c *api.Client, r request.Request,
 		return awaitUpgrade(ctx, a, c, *begun.Job, js)
 	}
 	if js {
-		return output.JSON(a.Env.Stdout, Outcome{Job: begun.Job}, false)
+		return output.JSON(a.Env.Stdout, progress.Outcome{Job: begun.Job}, false)
 	}
 	return output.Text(a.Env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast upgrade status --watch\n",
 		output.Clean(begun.Job.ID), output.Clean(begun.Job.Title)))
 }
 
 // confirmPlan shows a plan in short, and asks.
-func confirmPlan(ctx context.Context, a *App, p *upgrade.Plan) error {
+func confirmPlan(ctx context.Context, a *command.App, p *upgrade.Plan) error {
 	typed, err := a.Ask(ctx, shortPlan(p, output.PainterFor(a.Env.Stderr))+"\nType yes to begin: ")
 	if err != nil {
 		return err
@@ -318,10 +322,10 @@ func confirmPlan(ctx context.Context, a *App, p *upgrade.Plan) error {
 }
 
 // notBegun says what stands in the way.
-func notBegun(a *App, begun request.Begun, js bool) error {
+func notBegun(a *command.App, begun request.Begun, js bool) error {
 	var err error
 	if js {
-		err = output.JSON(a.Env.Stdout, Outcome{Plan: &begun.Plan, Report: begun.Report}, false)
+		err = output.JSON(a.Env.Stdout, progress.Outcome{Plan: &begun.Plan, Report: begun.Report}, false)
 	} else {
 		var b strings.Builder
 		p := output.PainterFor(a.Env.Stdout)
@@ -351,7 +355,7 @@ func lostFlag(cmd *cobra.Command, lost *[]string) {
 	cmd.Flags().StringSliceVar(lost, "lost", nil, "`host` that will not come back and is left out;\nmay be repeated")
 }
 
-func upgradeCommitCmd(a *App) *cobra.Command {
+func upgradeCommitCmd(a *command.App) *cobra.Command {
 	var b upgradeBeginning
 	var lost []string
 	cmd := &cobra.Command{
@@ -372,7 +376,7 @@ shows what it will do, and asks.`,
 	return cmd
 }
 
-func upgradeRollbackCmd(a *App) *cobra.Command {
+func upgradeRollbackCmd(a *command.App) *cobra.Command {
 	var b upgradeBeginning
 	var lost []string
 	cmd := &cobra.Command{
@@ -394,7 +398,7 @@ anew since.`,
 	return cmd
 }
 
-func runPurpose(a *App, cmd *cobra.Command, r request.Request, b upgradeBeginning) error {
+func runPurpose(a *command.App, cmd *cobra.Command, r request.Request, b upgradeBeginning) error {
 	c, js, err := a.Open(cmd)
 	if err != nil {
 		return err
@@ -407,7 +411,7 @@ func runPurpose(a *App, cmd *cobra.Command, r request.Request, b upgradeBeginnin
 func eachOnce(cmd *cobra.Command, hosts []string) error {
 	for i, h := range hosts {
 		if h == "" || slices.Contains(hosts[:i], h) {
-			return Usage(cmd, fmt.Errorf("host %q: want names of hosts, each once", h))
+			return command.Usage(cmd, fmt.Errorf("host %q: want names of hosts, each once", h))
 		}
 	}
 	return nil

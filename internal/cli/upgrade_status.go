@@ -10,7 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
@@ -26,7 +28,7 @@ const (
 	maxStepRows = 20
 )
 
-func upgradeStatusCmd(a *App) *cobra.Command {
+func upgradeStatusCmd(a *command.App) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -58,7 +60,7 @@ func upgradeStatusCmd(a *App) *cobra.Command {
 // watchUpgrade shows how the upgrade stands until the user ends it, which is no
 // error. On a terminal it stays in place; elsewhere only changed text is written
 // again. An agent that has answered once may go away: upgrades start agents again.
-func watchUpgrade(ctx context.Context, a *App, c *api.Client, js bool) error {
+func watchUpgrade(ctx context.Context, a *command.App, c *api.Client, js bool) error {
 	tick := time.NewTicker(upgradeEvery)
 	defer tick.Stop()
 	v := &upgradeView{app: a, js: js, terminal: output.IsTerminal(a.Env.Stdout)}
@@ -80,7 +82,7 @@ func watchUpgrade(ctx context.Context, a *App, c *api.Client, js bool) error {
 
 // upgradeView shows the same thing again and again.
 type upgradeView struct {
-	app      *App
+	app      *command.App
 	js       bool
 	terminal bool
 	last     string // that the agent said
@@ -91,7 +93,7 @@ type upgradeView struct {
 func (v *upgradeView) show(u request.Standing, err error) error {
 	text := ""
 	switch {
-	case err != nil && (v.last == "" || !Away(err)):
+	case err != nil && (v.last == "" || !progress.Away(err)):
 		return err
 	case err != nil && v.js:
 		return nil
@@ -122,8 +124,8 @@ func upgradeText(u request.Standing, p output.Painter) string {
 	var b strings.Builder
 	upgradeHead(&b, p, u)
 	if j := u.Job; j != nil {
-		for _, s := range StuckSteps(*j) {
-			StuckText(&b, p, s, FewLines)
+		for _, s := range progress.StuckSteps(*j) {
+			progress.StuckText(&b, p, s, progress.FewLines)
 		}
 		sayAll(&b, p, "waits", output.Yellow, j.WaitsFor())
 	}
@@ -287,7 +289,7 @@ func upgradeHead(b *strings.Builder, p output.Painter, u request.Standing) {
 		output.Say(b, p, "run", output.Plain, "none yet")
 		return
 	}
-	ends := JobState(*j)
+	ends := progress.JobState(*j)
 	text = output.Clean(j.ID) + ": " + output.Or(u.Purpose, j.Kind)
 	if u.Mode != "" {
 		text += ", " + output.Clean(u.Mode)
@@ -344,7 +346,7 @@ func trouble(h request.HostStanding, stuck map[cluster.HostID]bool) int {
 func upgradeHosts(b *strings.Builder, p output.Painter, u request.Standing) {
 	stuck := map[cluster.HostID]bool{}
 	if u.Job != nil {
-		for _, s := range StuckSteps(*u.Job) {
+		for _, s := range progress.StuckSteps(*u.Job) {
 			stuck[s.Host] = true
 		}
 	}
@@ -404,7 +406,7 @@ func runningSteps(b *strings.Builder, p output.Painter, j *job.View) {
 		case len(rows) == maxStepRows:
 			more++
 		default:
-			rows = append(rows, []output.Cell{{Text: output.Clean(s.ID)}, StepState(s), {Text: output.Or(s.Note, "-")}})
+			rows = append(rows, []output.Cell{{Text: output.Clean(s.ID)}, progress.StepState(s), {Text: output.Or(s.Note, "-")}})
 		}
 	}
 	if len(rows) == 0 {
@@ -438,7 +440,7 @@ func saidLately(b *strings.Builder, j *job.View) {
 		}
 		b.WriteString("\n" + head + "\n")
 		log := strings.Split(strings.TrimRight(s.Tail, "\n"), "\n")
-		for _, l := range log[max(0, len(log)-FewLines):] {
+		for _, l := range log[max(0, len(log)-progress.FewLines):] {
 			if l != "" {
 				b.WriteString("          | " + output.Clean(l) + "\n")
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 )
 
@@ -18,7 +19,7 @@ type versions struct {
 	Error  string       `json:"agent_error,omitempty"` // why Agent is missing
 }
 
-func versionCmd(a *App) *cobra.Command {
+func versionCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Show the version of this program and of the agent",
@@ -31,7 +32,7 @@ agent is not reachable.`,
 				return err
 			}
 			defer c.Close()
-			ctx, cancel := context.WithTimeout(cmd.Context(), VersionTime)
+			ctx, cancel := context.WithTimeout(cmd.Context(), command.VersionTime)
 			defer cancel()
 			v := versions{Client: api.Version{Version: a.Env.Version, Go: runtime.Version()}}
 			if agent, err := c.Version(ctx); err != nil {

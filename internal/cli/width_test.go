@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
@@ -116,14 +117,14 @@ func TestTerminalsWidth(t *testing.T) {
 			read <- string(b)
 		}()
 		slow := fail.Errorf(fail.Invalid, "%s", strings.Repeat("what was wrong with it, ", 9)).With(strings.Repeat("what to do about it, ", 9))
-		Report(slave, "holdfast", slow, slow)
+		command.Report(slave, "holdfast", slow, slow)
 		if _, err := io.WriteString(slave, installText(install.Result{Report: install.Report{Findings: []install.Finding{
 			{Node: "node1", Check: "clock", Result: install.Fail, Finding: slow.Message, Remedy: slow.Remedy}}}}, true,
 			output.PainterFor(slave))); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"status", "host list", "events"} {
-			root := New(Env{Stdout: slave, Stderr: io.Discard, Stdin: strings.NewReader("")})
+			root := New(command.Env{Stdout: slave, Stderr: io.Discard, Stdin: strings.NewReader("")})
 			root.SetArgs(append(strings.Fields(name), "--socket", a.socket))
 			if err := root.ExecuteContext(t.Context()); err != nil {
 				t.Fatalf("%s: %v", name, err)

@@ -15,7 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/progress"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/durable"
@@ -41,9 +43,9 @@ const (
 
 // NewZsha returns the source tool's command line. It prints what that tool prints;
 // the exit codes are ours.
-func NewZsha(env Env) *cobra.Command {
+func NewZsha(env command.Env) *cobra.Command {
 	env.Stderr = zshaWriter{env.Stderr}
-	a := &App{Env: env, Output: "text"}
+	a := &command.App{Env: env, Output: "text"}
 	root := &cobra.Command{
 		Use: ZshaName, Short: "The commands of the suite that Holdfast replaces", Long: zshaHelp, Example: zshaExample,
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
@@ -60,23 +62,24 @@ func NewZsha(env Env) *cobra.Command {
 	root.SetIn(env.Stdin)
 	root.SetHelpFunc(func(c *cobra.Command, args []string) {
 		if c.HasParent() {
-			Help(c, args)
+			command.Help(c, args)
 			return
 		}
 		_ = output.Text(env.Stdout, zshaHelp) // there is nobody to tell
 	})
-	root.SetUsageFunc(UsageText)
-	asks := HelpCmd()
+	root.SetUsageFunc(command.UsageText)
+	asks := command.HelpCmd()
 	asks.Hidden = true // it is not among that tool's
 	root.SetHelpCommand(asks)
 	f := root.PersistentFlags()
 	f.BoolP(zshaMore, "v", false, "show version, print execution details")
-	f.StringVar(&a.Socket, "socket", "", "agent's unix `path` (default $"+SocketEnv+", else "+DefaultSocket+")")
+	f.StringVar(&a.Socket, "socket", "",
+		"agent's unix `path` (default $"+command.SocketEnv+", else "+command.DefaultSocket+")")
 	root.AddCommand(zshaCommands(a)...)
 	for _, c := range root.Commands() {
 		zshaDetails(a, c)
 	}
-	MarkUsage(root)
+	command.MarkUsage(root)
 	return root
 }
 
@@ -96,7 +99,7 @@ const zshaMore = "version"
 func zshaTellsMore(cmd *cobra.Command) bool { return cmd.Flag(zshaMore).Value.String() == "true" }
 
 // zshaDetails has a command tell, with -v, by which version it was done and how long it took.
-func zshaDetails(a *App, c *cobra.Command) {
+func zshaDetails(a *command.App, c *cobra.Command) {
 	run := c.RunE
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if !zshaTellsMore(cmd) {
@@ -112,7 +115,7 @@ func zshaDetails(a *App, c *cobra.Command) {
 	}
 }
 
-func zshaVersion(env Env) string {
+func zshaVersion(env command.Env) string {
 	made := "unknown"
 	if !env.Built.IsZero() {
 		made = env.Built.UTC().Format(time.UnixDate)
@@ -123,7 +126,7 @@ func zshaVersion(env Env) string {
 
 // zshaWrite writes one of the source tool's files. A link that somebody has put
 // there is replaced, not followed.
-func zshaWrite(a *App, name string, text []byte) error {
+func zshaWrite(a *command.App, name string, text []byte) error {
 	file := filepath.Join(os.TempDir(), name)
 	if err := durable.WriteFile(file, text, 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
@@ -131,9 +134,9 @@ func zshaWrite(a *App, name string, text []byte) error {
 	return output.Text(a.Env.Stdout, "output config json file to "+file+"\n")
 }
 
-func zshaSampleTo(a *App, cmd *cobra.Command, kind string) error {
+func zshaSampleTo(a *command.App, cmd *cobra.Command, kind string) error {
 	if kind != config.FileConf && kind != config.CephConf {
-		return Usage(cmd, fmt.Errorf("sample of kind %q: want %s or %s", kind, config.CephConf, config.FileConf))
+		return command.Usage(cmd, fmt.Errorf("sample of kind %q: want %s or %s", kind, config.CephConf, config.FileConf))
 	}
 	text, err := config.Sample(kind, rand.Reader)
 	if err != nil {
@@ -142,8 +145,8 @@ func zshaSampleTo(a *App, cmd *cobra.Command, kind string) error {
 	return zshaWrite(a, fmt.Sprintf(zshaSample, kind), text)
 }
 
-func zshaExport(a *App, cmd *cobra.Command) error {
-	cl, _, err := Asked(a, cmd, ClusterConfig)
+func zshaExport(a *command.App, cmd *cobra.Command) error {
+	cl, _, err := command.Asked(a, cmd, command.ClusterConfig)
 	if err != nil {
 		return err
 	}
@@ -151,7 +154,7 @@ func zshaExport(a *App, cmd *cobra.Command) error {
 }
 
 // zshaCheck says what is wrong with a configuration, or that nothing is.
-func zshaCheck(a *App, cmd *cobra.Command, file string, undersized bool) error {
+func zshaCheck(a *command.App, cmd *cobra.Command, file string, undersized bool) error {
 	_, warnings, err := zshaRead(cmd.Context(), a, file, undersized)
 	if err != nil {
 		return err
@@ -160,7 +163,7 @@ func zshaCheck(a *App, cmd *cobra.Command, file string, undersized bool) error {
 }
 
 // zshaRead reads a configuration; it has told all that is wrong with it.
-func zshaRead(ctx context.Context, a *App, file string,
+func zshaRead(ctx context.Context, a *command.App, file string,
 	undersized bool) (cl config.Cluster, warnings []config.Warning, err error) {
 	name, data, err := a.ReadConfig(ctx, file)
 	if err != nil {
@@ -175,7 +178,7 @@ func zshaRead(ctx context.Context, a *App, file string,
 
 // zshaImport leaves it to the agent whether the management VM may be one for tests, as in the cluster that it
 // keeps: what export-config wrote is taken.
-func zshaImport(a *App, cmd *cobra.Command, file string) error {
+func zshaImport(a *command.App, cmd *cobra.Command, file string) error {
 	cl, _, err := zshaRead(cmd.Context(), a, file, true)
 	if err != nil {
 		return err
@@ -199,7 +202,7 @@ func zshaImport(a *App, cmd *cobra.Command, file string) error {
 }
 
 // zshaOpen begins a command that is about the management VM. instead does the same for a pair, which has none.
-func zshaOpen(a *App, cmd *cobra.Command,
+func zshaOpen(a *command.App, cmd *cobra.Command,
 	instead string) (c *api.Client, s cluster.Status, cl config.Cluster, err error) {
 	if c, _, err = a.Open(cmd); err != nil {
 		return nil, s, cl, err
@@ -208,7 +211,7 @@ func zshaOpen(a *App, cmd *cobra.Command,
 		err = zshaOfPair(s.OfPair(), instead)
 	}
 	if err == nil {
-		cl, err = ClusterConfig(cmd.Context(), c)
+		cl, err = command.ClusterConfig(cmd.Context(), c)
 	}
 	if err != nil {
 		c.Close()
@@ -225,7 +228,7 @@ func zshaOfPair(is bool, instead string) error {
 		"zsha keeps a management VM, and this host is one of a pair, which has none").With("for a pair: " + instead)
 }
 
-func zshaMigrate(a *App, cmd *cobra.Command, target string) error {
+func zshaMigrate(a *command.App, cmd *cobra.Command, target string) error {
 	c, s, cl, err := zshaOpen(a, cmd, "holdfast pair switch")
 	if err != nil {
 		return err
@@ -293,7 +296,7 @@ func zshaEach(cl config.Cluster) string {
 }
 
 // zshaDo makes a request of the whole cluster, and waits until it is done.
-func zshaDo(a *App, cmd *cobra.Command, before, after string, g goal) error {
+func zshaDo(a *command.App, cmd *cobra.Command, before, after string, g goal) error {
 	c, _, cl, err := zshaOpen(a, cmd, "holdfast pair "+g.name)
 	if err != nil {
 		return err
@@ -305,7 +308,7 @@ func zshaDo(a *App, cmd *cobra.Command, before, after string, g goal) error {
 	if err := output.Text(a.Env.Stdout, before+zshaEach(cl)); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), DefaultWait)
+	ctx, cancel := context.WithTimeout(cmd.Context(), progress.DefaultWait)
 	defer cancel()
 	if _, err := wait(ctx, a, c, g); err != nil {
 		return err
@@ -313,19 +316,19 @@ func zshaDo(a *App, cmd *cobra.Command, before, after string, g goal) error {
 	return output.Text(a.Env.Stdout, after)
 }
 
-func zshaStop(a *App, cmd *cobra.Command) error {
+func zshaStop(a *command.App, cmd *cobra.Command) error {
 	return zshaDo(a, cmd, "start shutdown cluster\n", "shutdown cluster finished\n", goal{
 		name: "stop", request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") }, reached: stopped,
 	})
 }
 
-func zshaStart(a *App, cmd *cobra.Command) error {
+func zshaStart(a *command.App, cmd *cobra.Command) error {
 	return zshaDo(a, cmd, "", "", goal{
 		name: "start", request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") }, reached: started,
 	})
 }
 
-func zshaReset(a *App, cmd *cobra.Command) error {
+func zshaReset(a *command.App, cmd *cobra.Command) error {
 	c, _, _, err := zshaOpen(a, cmd, "passwd, on each node")
 	if err != nil {
 		return err

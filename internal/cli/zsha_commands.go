@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
@@ -56,12 +57,12 @@ const zshaExample = `  zsha config-sample FileConf
   zsha import-config /tmp/current.config.json`
 
 // zshaCommands are the source tool's commands. Each is described in its words; what follows is ours.
-func zshaCommands(a *App) []*cobra.Command {
+func zshaCommands(a *command.App) []*cobra.Command {
 	var undersized bool
 	check := zshaOne(a, "check-config CONFIGURATION-FILE-PATH", "check configuration file",
 		`Checks a configuration file. Every fault is told, one line each: file, field,
 value, and what is allowed.`, "  zsha check-config /tmp/current.config.json",
-		func(a *App, c *cobra.Command, file string) error { return zshaCheck(a, c, file, undersized) })
+		func(a *command.App, c *cobra.Command, file string) error { return zshaCheck(a, c, file, undersized) })
 	check.Flags().BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below 8 GB and\n4 CPUs")
 	reset := zshaNone(a, "reset-MNVM-password", "reset the root password of MN-VM to the default",
 		`Gives root of the management VM the password "password". Refused unless
@@ -80,15 +81,15 @@ check-config and import-config. $TMPDIR is taken in place of /tmp.`, "", zshaExp
 change takes effect, and makes it the configuration of all hosts. It does not
 ask. Refused: what needs an installation, and any change while a migration or a
 start of the management VM is under way.`, "  zsha import-config /tmp/current.config.json", zshaImport),
-		zshaOne(a, "migrate "+ZshaAddress, "migrate to target HA host, ip or hostname should be provided",
+		zshaOne(a, "migrate "+command.ZshaAddress, "migrate to target HA host, ip or hostname should be provided",
 			`Moves the running management VM to another host of the cluster, by its address
 or its name. Refused to a host that could not run it.`, "  zsha migrate 192.0.2.12\n  zsha migrate node-2", zshaMigrate),
 		zshaNone(a, "status", "show status",
 			`Shows where the management VM runs, when it was started last, which hosts are
 there, and the members of the store under the heading Consul Members. "status
--conf" is status-conf.`, "", func(a *App, c *cobra.Command) error { return zshaStatus(a, c, false) }),
+-conf" is status-conf.`, "", func(a *command.App, c *cobra.Command) error { return zshaStatus(a, c, false) }),
 		zshaNone(a, zshaConf, "show status with current configuration",
-			`Shows what status shows, and the configuration that is in force.`, "", func(a *App,
+			`Shows what status shows, and the configuration that is in force.`, "", func(a *command.App,
 				c *cobra.Command) error {
 				return zshaStatus(a, c, true)
 			}),
@@ -102,18 +103,20 @@ somebody has stopped on a host: systemctl start holdfast.`, "", zshaStart),
 	}
 }
 
-func zshaNone(a *App, use, short, long, example string, do func(*App, *cobra.Command) error) *cobra.Command {
+func zshaNone(a *command.App, use, short, long, example string,
+	do func(*command.App, *cobra.Command) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return do(a, c) }}
 }
 
-func zshaOne(a *App, use, short, long, example string, do func(*App, *cobra.Command, string) error) *cobra.Command {
+func zshaOne(a *command.App, use, short, long, example string,
+	do func(*command.App, *cobra.Command, string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return do(a, c, args[0]) }}
 }
 
 // zshaInstall takes the password as an argument, as the source tool does.
-func zshaInstall(a *App) *cobra.Command {
+func zshaInstall(a *command.App) *cobra.Command {
 	var ssh sshFlags
 	var password, file, base string
 	var undersized, check, yes, closed bool
@@ -128,7 +131,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
-				return Usage(cmd, errors.New("want -c CONFIGURATION-FILE-PATH"))
+				return command.Usage(cmd, errors.New("want -c CONFIGURATION-FILE-PATH"))
 			}
 			o, err := installOptions(a, cmd, file, "", base, undersized)
 			if err == nil {
@@ -166,7 +169,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 	return cmd
 }
 
-func zshaUninstall(a *App) *cobra.Command {
+func zshaUninstall(a *command.App) *cobra.Command {
 	var ssh sshFlags
 	var file, base string
 	var sure bool
@@ -236,6 +239,6 @@ func zshaNames(text string) string {
 		return ZshaName + f[1] + zshaOf[name] + f[3]
 	})
 	// It has no --server.
-	return strings.NewReplacer("--socket, $"+SocketEnv+" or --server", "--socket or $"+SocketEnv,
+	return strings.NewReplacer("--socket, $"+command.SocketEnv+" or --server", "--socket or $"+command.SocketEnv,
 		"; or ask the agent of another host with --server", "").Replace(text)
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 )
@@ -14,13 +15,13 @@ import (
 func TestZshaHelp(t *testing.T) {
 	run := func(args ...string) (string, error) {
 		var out bytes.Buffer
-		root := NewZsha(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
+		root := NewZsha(command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
 		root.SetArgs(args)
 		err := root.ExecuteContext(t.Context())
 		return out.String(), err
 	}
 	seen := 0
-	for _, c := range NewZsha(Env{}).Commands() {
+	for _, c := range NewZsha(command.Env{}).Commands() {
 		if c.Name() == "help" {
 			continue
 		}

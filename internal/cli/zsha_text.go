@@ -11,13 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
 )
 
-func zshaStatus(a *App, cmd *cobra.Command, conf bool) error {
+func zshaStatus(a *command.App, cmd *cobra.Command, conf bool) error {
 	c, s, cl, err := zshaOpen(a, cmd, "holdfast pair status")
 	if err != nil {
 		return err
@@ -141,7 +142,7 @@ func zshaMembers(b *strings.Builder, ip map[cluster.HostID]string, members []clu
 
 // zshaInstalls installs, and tells it in the source tool's words. What that tool does
 // and Holdfast does not is not told: it stops no services first, and sets no iptables.
-func zshaInstalls(a *App, cmd *cobra.Command, o install.Options, ssh *sshFlags, check bool) error {
+func zshaInstalls(a *command.App, cmd *cobra.Command, o install.Options, ssh *sshFlags, check bool) error {
 	if err := ssh.confirm(cmd.Context(), a, install.Members(o.Config)); err != nil {
 		return err
 	}
@@ -199,7 +200,7 @@ func zshaInstalledText(o install.Options, res install.Result) string {
 	return b.String()
 }
 
-func zshaUninstalls(a *App, cmd *cobra.Command, file, base string, ssh *sshFlags) error {
+func zshaUninstalls(a *command.App, cmd *cobra.Command, file, base string, ssh *sshFlags) error {
 	o, err := uninstallOptions(a, cmd, file, "", base)
 	if err == nil {
 		err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast uninstall")

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"holdfast/internal/cli"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/lang"
 )
@@ -107,7 +107,7 @@ func (p Program) HelpFits(t *testing.T) {
 			env.Stdout = lang.Writer{Writer: &out, Catalogue: speech}
 		}
 		root := p.Root(env)
-		cli.Translate(root, speech)
+		command.Translate(root, speech)
 		for _, c := range Below(root) {
 			c.InitDefaultHelpFlag()
 			out.Reset()

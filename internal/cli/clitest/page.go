@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"holdfast/internal/cli"
+	"holdfast/internal/cli/command"
 )
 
 var update = flag.Bool("update", false, "write the page of the commands anew")
@@ -30,9 +30,9 @@ var exitCodes = regexp.MustCompile(`(?s)(?:^|\s)((?:[^.]*[Tt]he exit code is|Exi
 
 // Program is a program whose command line is tested.
 type Program struct {
-	Env  func() cli.Env // anew for each call: its commands are
-	Root func(cli.Env) *cobra.Command
-	Main func(args []string, env cli.Env) int
+	Env  func() command.Env // anew for each call: its commands are
+	Root func(command.Env) *cobra.Command
+	Main func(args []string, env command.Env) int
 }
 
 // Page compares a page of docs with the commands that there are. head is what it says before them.

@@ -16,7 +16,7 @@ import (
 	"holdfast/internal/lib/text"
 )
 
-// width is the number of columns that text fits on a terminal; paragraphs are wrapped to it everywhere.
+// Width is the number of columns that text fits on a terminal; paragraphs are wrapped to it everywhere.
 const Width = 80
 
 // Colour is an SGR parameter.

@@ -1,4 +1,4 @@
-package cli
+package progress
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
@@ -22,7 +23,7 @@ func JobOf(c *api.Client) func(context.Context, job.View) (job.View, error) {
 }
 
 // Begun follows a job that has begun, or tells of it.
-func Begun(ctx context.Context, a *App, c *api.Client, j job.View, wait, js bool) error {
+func Begun(ctx context.Context, a *command.App, c *api.Client, j job.View, wait, js bool) error {
 	switch {
 	case wait:
 		return AwaitRun(ctx, a, j, js, JobOf(c), "holdfast jobs show "+output.Clean(j.ID))
@@ -35,7 +36,7 @@ func Begun(ctx context.Context, a *App, c *api.Client, j job.View, wait, js bool
 }
 
 // Follow is followJob with another way to look; it ends earlier when enough says so.
-func Follow(ctx context.Context, a *App, j job.View, look func(context.Context, job.View) (job.View, error),
+func Follow(ctx context.Context, a *command.App, j job.View, look func(context.Context, job.View) (job.View, error),
 	enough func(job.View) bool) (job.View, error) {
 	said := map[string]string{}
 	tick := time.NewTicker(jobEvery)
@@ -114,7 +115,8 @@ func jobNews(j job.View, said map[string]string) []string {
 }
 
 // AwaitRun follows a run to its end, or until a failure needs a person, who is told where to look.
-func AwaitRun(ctx context.Context, a *App, j job.View, js bool, look func(context.Context, job.View) (job.View, error),
+func AwaitRun(ctx context.Context, a *command.App, j job.View, js bool,
+	look func(context.Context, job.View) (job.View, error),
 	where string) error {
 	j, err := Follow(ctx, a, j, look, NeedsHelp)
 	if err != nil {

@@ -1,4 +1,6 @@
-package cli
+// Package progress shows how far long work is: jobs that are followed to their end, what became of their steps, and a
+// line that is written over on a terminal.
+package progress
 
 import (
 	"fmt"
@@ -51,7 +53,8 @@ func (t *Ticker) Show(text string) {
 	t.shown = n
 }
 
-// Picture shows lines above the line of progress, over those that it showed before. It is for terminals; the last one stays.
+// Picture shows lines above the line of progress, over those that it showed before. It is for terminals; the last one
+// stays.
 func (t *Ticker) Picture(lines []string, text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,4 +1,7 @@
-package cli
+// Package command has what all commands of the program share: what a command line runs in (Env), the global flags and
+// the connection to an agent (App), how people are asked, how files and passwords are read, help, and the words in which
+// a wrong call is refused.
+package command
 
 import (
 	"context"
@@ -58,7 +61,7 @@ type Env struct {
 // DefaultSocket is where an agent serves its API to root.
 const DefaultSocket = "/run/holdfast/holdfast.sock"
 
-// socketEnv names the socket when no flag does.
+// SocketEnv names the socket when no flag does.
 const SocketEnv = "HOLDFAST_SOCKET"
 
 // App is what all commands share: the environment and the global flags.
@@ -75,20 +78,20 @@ type App struct {
 	Old bool // what the agent answered is what a member knew: the store has no quorum
 }
 
-// programName is the program's own name: it may be called by those of source tools.
+// Program is the program's own name: it may be called by those of source tools.
 const Program = "holdfast"
 
-// moreForms is the annotation of a command whose output has one form more than text and json.
+// MoreForms is the annotation of a command whose output has one form more than text and json.
 const MoreForms = "form"
 
 // AsItIs is the annotation of a command whose output is other programs', or read by some: it is not translated, but
 // for its help.
 const AsItIs = "asItIs"
 
-// tlsKeyFlag stands for the global flag --key where that names the key of a bundle.
+// TLSKeyFlag stands for the global flag --key where that names the key of a bundle.
 const TLSKeyFlag = "client-key"
 
-// versionTime is how long an agent may take to name its version.
+// VersionTime is how long an agent may take to name its version.
 const VersionTime = 2 * time.Second
 
 // AsJSON reads the output format.
@@ -128,7 +131,8 @@ func oldText(age time.Duration) string {
 }
 
 // Asked is what an agent answers, and whether it is wanted as JSON.
-func Asked[T any](a *App, cmd *cobra.Command, ask func(context.Context, *api.Client) (T, error)) (v T, js bool, err error) {
+func Asked[T any](a *App, cmd *cobra.Command,
+	ask func(context.Context, *api.Client) (T, error)) (v T, js bool, err error) {
 	c, js, err := a.Open(cmd)
 	if err != nil {
 		return v, js, err
@@ -184,6 +188,7 @@ func (a *App) client(cmd *cobra.Command) (*api.Client, error) {
 	return api.Dial(a.Server, conf)
 }
 
+// LoadTLS reads the CA's certificate, and the certificate and key of a client.
 func LoadTLS(ca, cert, key string) (*tls.Config, error) {
 	pem, err := os.ReadFile(ca)
 	if err != nil {

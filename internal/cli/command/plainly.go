@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"fmt"
@@ -113,5 +113,5 @@ func arguments(n string) string {
 	return n + " arguments"
 }
 
-// zshaAddress stands for an address in the source tool's texts.
+// ZshaAddress stands for an address in the source tool's texts.
 const ZshaAddress = "xxx.xxx.xxx.xxx"

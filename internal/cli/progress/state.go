@@ -1,4 +1,4 @@
-package cli
+package progress
 
 import (
 	"fmt"
@@ -25,6 +25,7 @@ func JobState(j job.View) output.Cell {
 	return output.Cell{Text: output.Clean(output.Or(j.Result, "ended")), Colour: output.Red}
 }
 
+// StepState is the state of a step.
 func StepState(s job.StepView) output.Cell {
 	switch s.State {
 	case "done":
@@ -56,7 +57,7 @@ func NeedsHelp(j job.View) bool {
 	})
 }
 
-// Lines of a log that are shown.
+// FewLines of a log are shown, or all.
 const (
 	allOfTheLog = 1 << 20
 	FewLines    = 5
@@ -94,6 +95,7 @@ type Beginning struct {
 	Yes, Wait bool
 }
 
+// Flags has a command take them.
 func (b *Beginning) Flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&b.Yes, "yes", false, "begin without asking")
 	cmd.Flags().BoolVar(&b.Wait, "wait", false, "wait until it has ended")
