@@ -14,6 +14,7 @@ import (
 // maxConfig is more than package config accepts; what is longer is not read.
 const maxConfig = 4 << 20 // bytes
 
+// ReadConfig reads the text of a configuration, and returns the file's name for messages.
 func (a *App) ReadConfig(ctx context.Context, path string) (name string, data []byte, err error) {
 	name, data, err = a.ReadInput(ctx, path, maxConfig)
 	if ctx.Err() != nil {
@@ -25,6 +26,7 @@ func (a *App) ReadConfig(ctx context.Context, path string) (name string, data []
 	return name, data, nil
 }
 
+// WriteCheck tells what is wrong with a configuration, or that nothing is.
 func (a *App) WriteCheck(faults []config.Fault, warnings []config.Warning) error {
 	for _, w := range warnings {
 		if err := output.Text(a.Env.Stderr, "warning: "+output.Clean(w.String())+"\n"); err != nil {

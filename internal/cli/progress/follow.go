@@ -35,7 +35,8 @@ func Begun(ctx context.Context, a *command.App, c *api.Client, j job.View, wait,
 			output.Clean(j.Title)))
 }
 
-// Follow is followJob with another way to look; it ends earlier when enough says so.
+// Follow looks at the job until it has ended or enough says so, and says on stderr what is new. An agent that goes away is
+// asked again.
 func Follow(ctx context.Context, a *command.App, j job.View, look func(context.Context, job.View) (job.View, error),
 	enough func(job.View) bool) (job.View, error) {
 	said := map[string]string{}
@@ -154,4 +155,5 @@ func Unfinished(name string, cause error, waiting string) *fail.Error {
 	return fail.Errorf(kind, "%s: %s", name, why).With("the request stands; follow it with: holdfast status --watch")
 }
 
+// DefaultWait is how long a command waits for what it has asked for.
 const DefaultWait = 5 * time.Minute

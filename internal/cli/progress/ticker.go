@@ -31,6 +31,7 @@ type Ticker struct {
 	events map[string]int // how often each kind of event has come, see news
 }
 
+// NewTicker shows it on w.
 func NewTicker(w io.Writer) *Ticker {
 	return &Ticker{w: w, Terminal: output.IsTerminal(w), events: map[string]int{}}
 }
