@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
@@ -14,7 +15,7 @@ import (
 // TestSilentHosts are listed with how long they have been silent, whether they are members or run guests only, and not as
 // absent: that is said of a guest which a takeover has proved to be gone.
 func TestSilentHosts(t *testing.T) {
-	s := servertest.Three(testTime())
+	s := servertest.Three(clitest.Time())
 	h := &s.Hosts[2]
 	h.Alive, h.Silent, h.Guest, h.Fit = false, 75*time.Second, cluster.GuestAbsent, false
 	rows := hostLines(s, []inventory.Summary{{Name: "zz", Addr: "10.0.0.99", Silent: 2 * time.Hour}})

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/install"
 	"holdfast/internal/install/remote"
@@ -80,7 +81,7 @@ func TestAChangedKeyIsAskedFor(t *testing.T) {
 			says = []string{question, c.answer}
 		}
 		hosts := []install.Host{{Name: "node2", Addr: "127.0.0.1"}}
-		text, _, err := dialogue(t, func(a *command.App) error { return s.confirm(t.Context(), a, hosts) }, says...)
+		text, _, err := clitest.Dialogue(t, func(a *command.App) error { return s.confirm(t.Context(), a, hosts) }, says...)
 		if fail.ExitCode(err) != c.code {
 			t.Errorf("%s: %v", c.name, err)
 		}

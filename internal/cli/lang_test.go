@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
@@ -20,7 +21,7 @@ func TestNothingIsHalfChinese(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := output.Painter{Lang: c, Cuts: true}
-	pair := servertest.Three(testTime())
+	pair := servertest.Three(clitest.Time())
 	pair.Type, pair.Owner = cluster.PairConf, cluster.Owner{}
 	pair.Takeover = cluster.Takeover{Why: "no host holds it, and no host is able to run it: node1: the pair is not " +
 		"set up; node3: this host only votes in the store: it never runs the group"}
@@ -33,14 +34,14 @@ func TestNothingIsHalfChinese(t *testing.T) {
 		{Node: "node1", Check: "mounted at boot", Result: install.Warn, Finding: "the store has no quorum, or this host does not reach it"},
 		{Node: "node1", Check: "database tools", Result: install.Fail, Finding: "the pair is not set up"},
 	}}}
-	event := cluster.Event{Time: testTime(), Kind: cluster.EvTakeover, Host: "node3", To: "node1",
+	event := cluster.Event{Time: clitest.Time(), Kind: cluster.EvTakeover, Host: "node3", To: "node1",
 		Proof: cluster.ProofDeadline, Wait: 8e9, By: "node2", Epoch: cluster.Epoch{Seq: 3}}
 	for name, text := range map[string]string{
-		"status": statusText(pair, p), "status of a VM": statusText(servertest.Three(testTime()), p),
+		"status": statusText(pair, p), "status of a VM": statusText(servertest.Three(clitest.Time()), p),
 		"store status": storeText(store, p), "doctor": installText(doctor, true, p), "events": eventText(event, p),
-		"upgrade status": upgradeText(request.Standing{ClusterState: upgrade.Normal, NoQuorum: true, AsOf: testTime(),
+		"upgrade status": upgradeText(request.Standing{ClusterState: upgrade.Normal, NoQuorum: true, AsOf: clitest.Time(),
 			Blocked: []string{"the store has no quorum: nothing can be begun until it has one"}}, p),
-		"host list": hostsText(hostLines(servertest.Three(testTime()), nil), true, p),
+		"host list": hostsText(hostLines(servertest.Three(clitest.Time()), nil), true, p),
 	} {
 		var b strings.Builder
 		if _, err := (lang.Writer{Writer: &b, Catalogue: c}).Write([]byte(text)); err != nil {

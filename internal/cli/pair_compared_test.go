@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
@@ -50,7 +51,7 @@ func TestComparedText(t *testing.T) {
 
 // TestAStandbyWhoseRowsDifferMayBeRecovered: one that follows and has all data is left alone otherwise.
 func TestAStandbyWhoseRowsDifferMayBeRecovered(t *testing.T) {
-	of := newAgent(t)
+	of := clitest.NewAgent(t)
 	for _, c := range []struct {
 		compared *cluster.PairCompared
 		refused  bool
@@ -58,11 +59,11 @@ func TestAStandbyWhoseRowsDifferMayBeRecovered(t *testing.T) {
 		{nil, true}, {&cluster.PairCompared{Ended: time.Now()}, true},
 		{&cluster.PairCompared{Ended: time.Now(), Differ: []string{"app.log: id 5: h2 lacks this row"}}, false},
 	} {
-		of.pair.Lay(func(p *cluster.PairStatus) { p.Nodes[1].Compared = c.compared })
-		a := &command.App{Socket: of.socket}
+		of.Pair.Lay(func(p *cluster.PairStatus) { p.Nodes[1].Compared = c.compared })
+		a := &command.App{Socket: of.Socket}
 		cmd := &cobra.Command{}
 		cmd.SetContext(t.Context())
-		p, err := of.pair.Pair(t.Context())
+		p, err := of.Pair.Pair(t.Context())
 		try.Must(t, err)
 		err = mayRecover(a, cmd, string(p.Nodes[0].Host), string(p.Nodes[1].Host))
 		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "is well and has all data") {

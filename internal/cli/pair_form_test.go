@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -15,42 +14,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/precheck"
 	"holdfast/testbed/try"
 )
-
-// dialogue runs f with a terminal on which a person types: each answer when the text before it is
-// the last one that was written. It returns what was written, and what the terminal has shown
-// of what was typed.
-func dialogue(t *testing.T, f func(a *command.App) error, says ...string) (text, shown string, err error) {
-	t.Helper()
-	master, slave := openPTY(t)
-	var errs, echo childOutput
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		_, _ = io.Copy(&echo, master) // ends when the terminal is closed
-	}()
-	ended := make(chan error, 1)
-	go func() {
-		ended <- f(&command.App{Env: command.Env{Stdout: io.Discard, Stderr: &errs, Stdin: slave}})
-	}()
-	for i := 0; i+1 < len(says); i += 2 {
-		if werr := until(func() bool { return len(ended) > 0 || strings.HasSuffix(errs.String(), says[i]) }); werr != nil || len(ended) > 0 {
-			t.Fatalf("not asked %q: %v: %s", says[i], werr, errs.String())
-		}
-		if _, werr := master.WriteString(says[i+1]); werr != nil {
-			t.Fatal(werr)
-		}
-	}
-	err = <-ended
-	try.Must(t, slave.Close())
-	<-read
-	return errs.String(), echo.String(), err
-}
 
 const (
 	askVIP     = "  --vip, for example 172.16.60.55/16: "
@@ -67,7 +37,7 @@ func filled(t *testing.T, note string, args []string, says ...string) (s *pairSe
 	s.flags(cmd)
 	cmd.SetContext(t.Context())
 	try.Must(t, cmd.ParseFlags(args))
-	text, _, err = dialogue(t, func(a *command.App) error { return form(a, cmd, s, note) }, says...)
+	text, _, err = clitest.Dialogue(t, func(a *command.App) error { return form(a, cmd, s, note) }, says...)
 	return s, cmd, text, err
 }
 
@@ -144,7 +114,7 @@ func TestFormGoesOn(t *testing.T) {
 		t.Errorf("without a terminal: %v, %q", err, said.String())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	_, _, err = dialogue(t, func(a *command.App) error {
+	_, _, err = clitest.Dialogue(t, func(a *command.App) error {
 		s, cmd := &pairSetup{}, &cobra.Command{}
 		s.flags(cmd)
 		cmd.SetContext(ctx)
@@ -161,7 +131,7 @@ func TestFormGoesOn(t *testing.T) {
 func TestTheWordIsTyped(t *testing.T) {
 	cl := config.Cluster{Type: config.PairConf, Pair: &config.Pair{Nodes: []string{"n1", "n2"}, Database: &config.PairDatabase{}}}
 	for _, word := range []string{"CONFIRM", "confirm", "yes", ""} {
-		text, _, err := dialogue(t, func(a *command.App) error { return confirmPair(t.Context(), a, &pairSetup{}, cl) },
+		text, _, err := clitest.Dialogue(t, func(a *command.App) error { return confirmPair(t.Context(), a, &pairSetup{}, cl) },
 			"Type CONFIRM to go on: ", word+"\n")
 		if ok := err == nil; ok != (word == "CONFIRM") || !ok && fail.ExitCode(err) != fail.ExitInvalid {
 			t.Errorf("%q: %v", word, err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
@@ -20,10 +21,10 @@ import (
 
 // recoverable is a pair whose other node has failed, and what is installed on this one. The
 // addresses are those of nobody: of "this network" (RFC 791), to which Linux refuses to send.
-func recoverable(t *testing.T) (a *agent, dir string) {
+func recoverable(t *testing.T) (a *clitest.Agent, dir string) {
 	t.Helper()
-	a, dir = newAgent(t), t.TempDir()
-	a.pair.Lay(func(p *cluster.PairStatus) { p.Nodes[1].Alive = false })
+	a, dir = clitest.NewAgent(t), t.TempDir()
+	a.Pair.Lay(func(p *cluster.PairStatus) { p.Nodes[1].Alive = false })
 	for name, text := range map[string]string{
 		"agent.json": `{"host": "node1", "addr": "0.0.0.1", "cluster": "c-1", "store": {"endpoints": ["http://127.0.0.1:2379"]}}`,
 		"cluster.json": `{"Type": "PairConf", "Node": ["0.0.0.1 node1", "0.0.0.2 node2", "0.0.0.3 node3"], "Pair": {"Nodes": ["node1", "node2"],
@@ -37,11 +38,11 @@ func recoverable(t *testing.T) (a *agent, dir string) {
 }
 
 // script runs the source tool's script, with what is typed on a terminal.
-func script(t *testing.T, of *agent, dir string, args []string, says ...string) (text, shown string, err error) {
+func script(t *testing.T, of *clitest.Agent, dir string, args []string, says ...string) (text, shown string, err error) {
 	t.Helper()
-	return dialogue(t, func(a *command.App) error {
+	return clitest.Dialogue(t, func(a *command.App) error {
 		a.Env.Stdout = a.Env.Stderr // as a terminal shows both
-		a.Socket = of.socket
+		a.Socket = of.Socket
 		cmd := &cobra.Command{}
 		cmd.SetContext(t.Context())
 		return pairRecoveryScript(a, cmd, dir, nil, args)
@@ -82,11 +83,11 @@ func TestRecoverWithoutAnInstallation(t *testing.T) {
 	a, dir := recoverable(t)
 	_, _, err := script(t, a, t.TempDir(), []string{"0.0.0.2", "one"})
 	if fail.ExitCode(err) != fail.ExitInvalid || !strings.Contains(err.Error(),
-		"the settings of its agent are in "+filepath.Dir(a.socket)+"/agent.json") {
+		"the settings of its agent are in "+filepath.Dir(a.Socket)+"/agent.json") {
 		t.Errorf("beside the agent of a pair: %v", err)
 	}
 	try.Must(t, os.Remove(filepath.Join(dir, "agent.json")))
-	if _, _, err := script(t, newAgent(t), dir, []string{"0.0.0.2", "one"}); fail.ExitCode(err) != fail.ExitRefused ||
+	if _, _, err := script(t, clitest.NewAgent(t), dir, []string{"0.0.0.2", "one"}); fail.ExitCode(err) != fail.ExitRefused ||
 		!strings.Contains(err.Error(), "no node of a pair") {
 		t.Errorf("beside the agent of a management VM: %v", err)
 	}
@@ -98,7 +99,7 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 	run := func(typed string, args ...string) (string, error) {
 		var said strings.Builder
 		a := &command.App{Env: command.Env{Stdout: &said, Stderr: io.Discard, Stdin: strings.NewReader(typed)},
-			Socket: of.socket}
+			Socket: of.Socket}
 		cmd := &cobra.Command{Use: againName}
 		cmd.SetContext(t.Context())
 		err := pairRecoveryScript(a, cmd, dir, nil, args)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 )
@@ -74,7 +75,7 @@ func TestCommandsSayWhatIsWanted(t *testing.T) {
 		n++
 		s := commandLine(t, "", append(slices.Clone(path), "bogus")...)
 		if s.code != 2 || !strings.Contains(unwrapped(s),
-			`unknown command "bogus"; want `) || len(tooWide(s.err, output.Width)) > 0 {
+			`unknown command "bogus"; want `) || len(clitest.TooWide(s.err, output.Width)) > 0 {
 			t.Errorf("%v: exit %d, %s", path, s.code, s.err)
 		}
 	}

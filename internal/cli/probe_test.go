@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/fleet/losses"
@@ -21,7 +22,7 @@ import (
 
 // fakeProbe measures a network in which a target does what it is called.
 func fakeProbe(_ context.Context, o losses.Order, tell func(losses.Progress)) (*losses.Result, error) {
-	at := func(d time.Duration) losses.Moment { return losses.Moment{Time: testTime().Add(d)} }
+	at := func(d time.Duration) losses.Moment { return losses.Moment{Time: clitest.Time().Add(d)} }
 	r := &losses.Result{Name: o.Name, Rate: o.Rate, ARPRate: o.ARPRate, Began: at(0), Ended: at(o.For), Targets: []losses.Target{}}
 	tell(losses.Progress{Asking: losses.ICMP, Targets: len(o.Targets)})
 	for _, a := range o.Targets {
@@ -59,8 +60,8 @@ func fakeProbe(_ context.Context, o losses.Order, tell func(losses.Progress)) (*
 // TestLossesFit: on a terminal nothing wraps, and no figure is cut.
 func TestLossesFit(t *testing.T) {
 	r := &losses.Result{Rate: 1000, Interrupted: true}
-	r.Began = losses.Moment{Time: testTime()}
-	r.Ended = losses.Moment{Time: testTime().Add(time.Hour)}
+	r.Began = losses.Moment{Time: clitest.Time()}
+	r.Ended = losses.Moment{Time: clitest.Time().Add(time.Hour)}
 	for i := range 30 {
 		a := losses.Address{IP: netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1)),
 			Name: strings.Repeat("guest-with-a-long-name-", 2) + fmt.Sprint(i)}
@@ -70,12 +71,12 @@ func TestLossesFit(t *testing.T) {
 	}
 	r.Sum()
 	text := lossesText(r, output.Painter{Cuts: true, Colours: true})
-	if bad := tooWide(text, output.Width); len(bad) > 0 {
+	if bad := clitest.TooWide(text, output.Width); len(bad) > 0 {
 		t.Errorf("%s", strings.Join(bad, "\n"))
 	}
 	for _, want := range []string{"2001:db8::14", "3,600,000", "12,345.6 ms", "1,001", "10 targets more",
 		"30 targets did", "1.0 % of the time", "interrupted after 1h0m0s", "370,350 of 108,000,000", "30 answers"} {
-		if !strings.Contains(escapes.ReplaceAllString(text, ""), want) {
+		if !strings.Contains(clitest.Escapes.ReplaceAllString(text, ""), want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
@@ -92,12 +93,12 @@ func TestLossesFit(t *testing.T) {
 		}
 		return joinedText(j, output.Painter{Cuts: true, Colours: true})
 	}()
-	if bad := tooWide(joined, output.Width); len(bad) > 0 {
+	if bad := clitest.TooWide(joined, output.Width); len(bad) > 0 {
 		t.Errorf("%s", strings.Join(bad, "\n"))
 	}
 	for _, want := range []string{"2001:db8::14", "12,345.6 ms", "10 targets more", "29 of 30 targets lost from all",
 		"longest 12,345.6 ms, of 2001:db8::1", "1 of 30 targets lost from some", "60,000 gaps were not judged"} {
-		if !strings.Contains(escapes.ReplaceAllString(joined, ""), want) {
+		if !strings.Contains(clitest.Escapes.ReplaceAllString(joined, ""), want) {
 			t.Errorf("no %q in\n%s", want, joined)
 		}
 	}
@@ -113,7 +114,7 @@ func TestLossesFit(t *testing.T) {
 
 // TestLossMap: on a terminal losses are shown over the time, in place; it fits, and the last map stays.
 func TestLossMap(t *testing.T) {
-	master, slave := openPTY(t)
+	master, slave := clitest.OpenPTY(t)
 	if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 9, Col: 100}); err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +162,7 @@ func TestLossMap(t *testing.T) {
 	<-read
 	text := shown.String()
 	last := text[strings.LastIndex(text, "\x1b[6A"):]
-	lines := strings.Split(strings.ReplaceAll(escapes.ReplaceAllString(last, ""), "\r", ""), "\n")
+	lines := strings.Split(strings.ReplaceAll(clitest.Escapes.ReplaceAllString(last, ""), "\r", ""), "\n")
 	want := []string{
 		"web1 +4                  ·········░········································",
 		"web6 +4                  ·························████████████▓············",
@@ -173,7 +174,7 @@ func TestLossMap(t *testing.T) {
 	if len(lines) < len(want) || !slices.Equal(lines[:len(want)], want) {
 		t.Errorf("shown at last:\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
 	}
-	if bad := tooWide(escapes.ReplaceAllString(last, ""), 99); len(bad) > 0 {
+	if bad := clitest.TooWide(clitest.Escapes.ReplaceAllString(last, ""), 99); len(bad) > 0 {
 		t.Errorf("%s", strings.Join(bad, "\n"))
 	}
 }

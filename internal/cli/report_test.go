@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
@@ -34,7 +35,7 @@ var planted = map[string]string{
 }
 
 // reportHost is a host whose every corner has a secret; programs of it are scripts.
-func reportHost(t *testing.T, a *agent) (dir string, args []string) {
+func reportHost(t *testing.T, a *clitest.Agent) (dir string, args []string) {
 	t.Helper()
 	dir = t.TempDir()
 	put := func(name, text string, mode os.FileMode) string {
@@ -79,7 +80,7 @@ func reportHost(t *testing.T, a *agent) (dir string, args []string) {
 		vnc, s["label"], bmc), "", time.Time{})
 	a.Log(cluster.Event{Kind: cluster.EvWant, Detail: "token=" + s["event"] + ", and " + s["bmc"]})
 	return dir, []string{"report", "--config", file, "--log-dir", filepath.Join(dir, "log"), "-O",
-		filepath.Join(dir, "r.tar.gz"), "--timeout", allWithin.String(), "--socket", a.socket}
+		filepath.Join(dir, "r.tar.gz"), "--timeout", allWithin.String(), "--socket", a.Socket}
 }
 
 // runReport runs the command, and returns what it says.
@@ -97,7 +98,7 @@ func runReport(ctx context.Context, root string, args ...string) (string, error)
 
 // TestReport searches the unpacked archive of a host with a secret in every corner.
 func TestReport(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	dir, args := reportHost(t, a)
 	said, err := runReport(t.Context(), dir, append(args, "-o", "json")...)
 	if err != nil {
@@ -148,7 +149,7 @@ func TestReport(t *testing.T) {
 
 // TestReportOverwritesNothing and leaves nothing behind when it is refused or ended.
 func TestReportOverwritesNothing(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	dir, args := reportHost(t, a)
 	out := filepath.Join(dir, "r.tar.gz")
 	if err := os.WriteFile(out, []byte("mine"), 0o644); err != nil {
@@ -185,7 +186,7 @@ func TestReportOverwritesNothing(t *testing.T) {
 
 // TestReportWithoutAnAgent has what the host has, and says what is missing.
 func TestReportWithoutAnAgent(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	dir, args := reportHost(t, a)
 	args[len(args)-1] = filepath.Join(dir, "nobody.sock")
 	if err := os.Remove(filepath.Join(dir, "bin", "nft")); err != nil {
@@ -205,7 +206,7 @@ func TestReportWithoutAnAgent(t *testing.T) {
 // TestReportWithoutAQuorum ends with what this host knows. What keeps it waiting is told until then.
 func TestReportWithoutAQuorum(t *testing.T) {
 	need.Seconds(t)
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	dir, args := reportHost(t, a)
 	waits := a.Hang()
 	said := awaited{what: "waits for events.json\n", until: make(chan struct{}, 1)}
@@ -292,7 +293,7 @@ func (a *awaited) text() string {
 
 // TestReportOfAHostWithThePackageOnly: nothing that such a host does not have is told to be missing.
 func TestReportOfAHostWithThePackageOnly(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	dir, _ := reportHost(t, a)
 	for name, does := range map[string]string{
 		"journalctl": "echo 'No journal files were found.' >&2; exit 1", "systemctl": "echo 'holdfast.service: inactive'; exit 3",

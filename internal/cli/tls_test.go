@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
@@ -39,7 +40,7 @@ func writePEM(t *testing.T, dir, name string, cert tls.Certificate) (certFile, k
 }
 
 func TestServerFlag(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	ca := servertest.NewAuthority(t)
 	dir := t.TempDir()
 	caFile := filepath.Join(dir, "ca.pem")
@@ -49,7 +50,7 @@ func TestServerFlag(t *testing.T) {
 	certFile, keyFile := writePEM(t, dir, "admin", ca.PeerCert(t, "admin"))
 	addr := make(chan string, 1)
 	s, err := server.New(a.Fake, server.Options{
-		Socket: a.socket + "2", Listen: "127.0.0.1:0", Version: "1.2.4", Jobs: a.upgrades, Upgrade: a.upgrades,
+		Socket: a.Socket + "2", Listen: "127.0.0.1:0", Version: "1.2.4", Jobs: a.Upgrades, Upgrade: a.Upgrades,
 		Log: servertest.ListenLog(func(at string) { addr <- at }),
 		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
 	})

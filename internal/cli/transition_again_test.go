@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/progress"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/aligntest"
@@ -266,7 +267,7 @@ func TestTransitionDBLosesAServer(t *testing.T) {
 			return watch.QueryRow("SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND "+
 				"INFO LIKE ? LIMIT 1", "%"+c.waits+"%").Scan(&id) == nil
 		}
-		err := until(waits)
+		err := clitest.Until(waits)
 		if c.what != "plan is killed" {
 			rig.Kill()
 		}
@@ -379,7 +380,7 @@ func TestTransitionDBTellsWhatIsTriedAgain(t *testing.T) {
 	source.SQL("USE old_shop; INSERT INTO tags SELECT 1, seq FROM seq_1_to_2000")
 	hold(t, watch, "LOCK TABLES shop.tags READ")
 	go func() { result <- commandLine(t, "", db("run", flags, "-o", "json")...) }()
-	err := until(func() bool {
+	err := clitest.Until(func() bool {
 		var n int
 		return watch.QueryRow("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting for "+
 			"table%' AND INFO LIKE '%tags%'").Scan(&n) == nil && n > 0

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/transition/db/aligntest"
 )
@@ -100,15 +101,15 @@ func TestTransitionDBAsksForPassword(t *testing.T) {
 			flags[i+1] = bare
 		}
 	}
-	master, slave := openPTY(t)
+	master, slave := clitest.OpenPTY(t)
 	go func() { _, _ = io.Copy(io.Discard, master) }() // ends when the terminal is closed
-	var errs childOutput
+	var errs clitest.Buffer
 	ended := make(chan int, 1)
 	go func() {
 		ended <- Main(db("plan", flags), command.Env{Stdout: io.Discard, Stderr: &errs, Stdin: slave})
 	}()
 	for _, prompt := range []string{"(source): ", "(target): "} {
-		if err := until(func() bool { return strings.HasSuffix(errs.String(), prompt) }); err != nil {
+		if err := clitest.Until(func() bool { return strings.HasSuffix(errs.String(), prompt) }); err != nil {
 			t.Fatalf("no prompt %s: %v: %s", prompt, err, errs.String())
 		}
 		if _, err := master.WriteString(aligntest.Password + "\n"); err != nil {

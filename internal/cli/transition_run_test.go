@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/progress"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/testbed/need"
@@ -154,7 +155,7 @@ func TestTransitionDBLosesItsLock(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }() // its server may be gone
 	cmd, out := child(t, db("run", flags, "--follow")...)
-	if err := until(func() bool { return strings.Contains(out.String(), "is carried over") }); err != nil {
+	if err := clitest.Until(func() bool { return strings.Contains(out.String(), "is carried over") }); err != nil {
 		t.Fatalf("it does not follow: %v: %s", err, out)
 	}
 	killed := make(chan string, 1)

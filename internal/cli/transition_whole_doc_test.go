@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/config"
 	"holdfast/internal/inventory/invfile"
@@ -75,7 +76,7 @@ func TestTheFileOfTheDocumentIsPlanned(t *testing.T) {
 // filesOfTheDocument looks whether the readers of the files that the example names take those of the page.
 func filesOfTheDocument(t *testing.T) {
 	t.Helper()
-	page := blocks(t, "transition.md")
+	page := clitest.Blocks(t, "../../docs/transition.md")
 	if len(page["yaml"]) != 5 || len(page["sh"]) != 1 || len(page["ini"]) != 1 || len(page["csv"]) != 1 || len(page["text"]) != 1 {
 		t.Fatalf("docs/transition.md has other files than the test knows: %d of YAML", len(page["yaml"]))
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
@@ -50,18 +51,18 @@ func unsignedBundle(t *testing.T) string {
 
 func TestUpgradeStatusWatch(t *testing.T) {
 	need.Seconds(t)
-	a := newAgent(t)
-	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0"})
+	a := clitest.NewAgent(t)
+	a.Upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0"})
 	l := runLive(t, a, "upgrade", "status", "--watch")
 	l.await("cluster   normal, version 1.0.0")
-	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Rollup, Version: "1.0.0", To: "1.1.0"})
+	a.Upgrades.Show(&request.Standing{ClusterState: upgrade.Rollup, Version: "1.0.0", To: "1.1.0"})
 	l.await("cluster   rollup, version 1.0.0 -> 1.1.0")
-	if err := a.stop(); err != nil {
+	if err := a.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	l.await("agent     gives no answer and is asked again; the above may be old")
-	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Prepared, Version: "1.0.0", To: "1.1.0"})
-	if err := a.serve(); err != nil {
+	a.Upgrades.Show(&request.Standing{ClusterState: upgrade.Prepared, Version: "1.0.0", To: "1.1.0"})
+	if err := a.Serve(); err != nil {
 		t.Fatal(err)
 	}
 	l.await("cluster   prepared, version 1.0.0 -> 1.1.0")
@@ -79,18 +80,18 @@ func TestUpgradeStatusWatch(t *testing.T) {
 
 func TestUpgradeWatchOnTerminal(t *testing.T) {
 	need.Seconds(t)
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	t.Setenv("TERM", "xterm")
 	t.Setenv("NO_COLOR", "")
-	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0",
+	a.Upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0",
 		Bundle: &request.BundleInfo{Name: "app", Version: "1", Unsigned: true}})
-	master, slave := openPTY(t)
+	master, slave := clitest.OpenPTY(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
 		root := New(command.Env{Stdout: slave, Stderr: slave, Stdin: strings.NewReader("")})
-		root.SetArgs([]string{"upgrade", "status", "--watch", "--socket", a.socket})
+		root.SetArgs([]string{"upgrade", "status", "--watch", "--socket", a.Socket})
 		done <- root.ExecuteContext(ctx)
 	}()
 	var got []byte
@@ -114,19 +115,19 @@ func TestUpgradeWatchOnTerminal(t *testing.T) {
 // followed on, and so is an agent that is started again.
 func TestUpgradeWait(t *testing.T) {
 	need.Seconds(t)
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	l := runLive(t, a, "upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--yes", "--wait", "--approve-per-host")
 	l.await("waiting: node1/")
-	if err := a.stop(); err != nil {
+	if err := a.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.serve(); err != nil {
+	if err := a.Serve(); err != nil {
 		t.Fatal(err)
 	}
 	order := func(args ...string) {
 		t.Helper()
 		var out bytes.Buffer
-		if code := Main(append(args, "--socket", a.socket),
+		if code := Main(append(args, "--socket", a.Socket),
 			command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
 			t.Errorf("%v ended with %d: %s", args, code, out.String())
 		}
@@ -143,7 +144,7 @@ func TestUpgradeWait(t *testing.T) {
 
 func TestUpgradeWaitInterrupted(t *testing.T) {
 	need.Seconds(t)
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	l := runLive(t, a, "upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--yes", "--wait", "--approve-per-host")
 	l.await("waiting: node1/")
 	err := l.interrupt()
@@ -155,11 +156,11 @@ func TestUpgradeWaitInterrupted(t *testing.T) {
 
 // TestUpgradeProgress: on a terminal it is shown how much of a bundle was brought.
 func TestUpgradeProgress(t *testing.T) {
-	a := newAgent(t)
-	master, slave := openPTY(t)
+	a := clitest.NewAgent(t)
+	master, slave := clitest.OpenPTY(t)
 	var out bytes.Buffer
 	root := New(command.Env{Stdout: &out, Stderr: slave, Stdin: strings.NewReader("")})
-	root.SetArgs([]string{"upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--dry-run", "--socket", a.socket})
+	root.SetArgs([]string{"upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--dry-run", "--socket", a.Socket})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := root.ExecuteContext(ctx); err != nil {
@@ -238,9 +239,9 @@ func TestUpgradePage(t *testing.T) {
 	write(t, "platform.yaml", "format: 1\n")
 	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(page, -1)
 	for _, m := range blocks {
-		a := newAgent(t) // each example begins with a cluster in which nothing has run
-		a.upgrades.SetReport(check.Report{Ended: testTime()})
-		t.Setenv("HOLDFAST_SOCKET", a.socket)
+		a := clitest.NewAgent(t) // each example begins with a cluster in which nothing has run
+		a.Upgrades.SetReport(check.Report{Ended: clitest.Time()})
+		t.Setenv("HOLDFAST_SOCKET", a.Socket)
 		runPage(t, a, m[1], file)
 	}
 	if len(blocks) < 3 {
@@ -250,7 +251,7 @@ func TestUpgradePage(t *testing.T) {
 
 // runPage runs the commands of a block. A failure that a comment announces is
 // brought about before, and its command must end with 1.
-func runPage(t *testing.T, a *agent, block, file string) {
+func runPage(t *testing.T, a *clitest.Agent, block, file string) {
 	t.Helper()
 	for line := range strings.Lines(block) {
 		call, comment, _ := strings.Cut(strings.TrimSpace(line), "#")
@@ -260,7 +261,7 @@ func runPage(t *testing.T, a *agent, block, file string) {
 		}
 		want := 0
 		if _, step, fails := strings.Cut(comment, "fails: "); fails {
-			a.upgrades.FailStep(step)
+			a.Upgrades.FailStep(step)
 			want = 1
 		}
 		var args []string

@@ -1,5 +1,5 @@
-// Package clitest is what tests of programs' command lines share: the pages of their commands, and what is true of
-// every command.
+// Package clitest is what tests of programs' command lines share: the pages of their commands, what is true of every
+// command, an agent over a cluster in memory, and a terminal on which somebody types.
 package clitest
 
 import (
