@@ -15,7 +15,7 @@ import (
 // Hosts get the operator's domain with the configuration: the file that it comes from
 // is on the machine that installs.
 func TestInstallSendsTheDomain(t *testing.T) {
-	ar, err := txtar.ParseFile("testdata/config_domain.txtar")
+	ar, err := txtar.ParseFile("../testdata/config_domain.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,18 +1,14 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/install"
-	"holdfast/internal/lib/fail"
 )
 
 // TestFailuresComeLast: what failed is the last thing on the screen, and is counted.
@@ -43,15 +39,5 @@ func TestFailuresComeLast(t *testing.T) {
 	res.Cluster = "prod"
 	if err := installed(cmd, res, broken.Err(), nil); !strings.Contains(err.Error(), "is left there") {
 		t.Errorf("while it was placing: %v", err)
-	}
-}
-
-// TestExitCodeOfAnotherCommand is that of the one that ran it, without a word.
-func TestExitCodeOfAnotherCommand(t *testing.T) {
-	var out bytes.Buffer
-	run := &cobra.Command{Use: "runs", RunE: func(*cobra.Command, []string) error { return errors.Join(&fail.Ran{Code: 7}) }}
-	env := command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Extra: []*cobra.Command{run}}
-	if code := Main([]string{"runs"}, env); code != 7 || out.Len() > 0 {
-		t.Errorf("exit code %d: %s", code, &out)
 	}
 }

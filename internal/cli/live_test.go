@@ -10,10 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
-	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/server/servertest"
@@ -223,60 +221,5 @@ func TestBarOnTerminal(t *testing.T) {
 	got := onTerminal(t, a, func() { close(shown) }, "migrate", "node3")
 	if !strings.HasPrefix(got, "\r\x1b[K[") || !strings.HasSuffix(got, "\nthe management VM is running on node3, epoch 0.3\r\n") {
 		t.Errorf("the terminal shows %q", got)
-	}
-}
-
-func TestProgressView(t *testing.T) {
-	step := func(percent int, note string) api.Progress {
-		return api.Progress{Percent: percent, State: cluster.Migrating, Host: "node3", Note: note}
-	}
-	lines := &progressView{}
-	var got string
-	for _, p := range []api.Progress{step(0, ""), step(3, ""), step(10, ""), step(19, ""), step(19, "slow"), step(55, "")} {
-		got += lines.next(p)
-	}
-	want := "migrating to node3   0 %\nmigrating to node3  10 %\nmigrating to node3  10 %: slow\nmigrating to node3  50 %\n"
-	if got != want {
-		t.Errorf("lines:\n%s\nwant:\n%s", got, want)
-	}
-	term := &progressView{terminal: true}
-	if got, want := term.next(step(50, "")), "\r\x1b[K["+
-		strings.Repeat("#", 15)+strings.Repeat("-", 15)+"]  migrating to node3  50 %"; got != want {
-		t.Errorf("bar %q, want %q", got, want)
-	}
-	if got := term.next(step(50, strings.Repeat("x", 200))); len(got) > output.Width+len("\r\x1b[K") {
-		t.Errorf("the bar's line is %d long: %q", len(got), got)
-	}
-	if got := term.end() + term.end(); got != "\n" {
-		t.Errorf("the bar's line ends with %q", got)
-	}
-}
-
-func TestParseSince(t *testing.T) {
-	now := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
-	for in, want := range map[string]time.Time{
-		"":                     {},
-		"90m":                  now.Add(-90 * time.Minute),
-		"2026-01-01T10:00:00Z": time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC),
-		"2026-01-01":           time.Date(2026, 1, 1, 0, 0, 0, 0, time.Local),
-	} {
-		if got, err := parseSince(in, now); err != nil || !got.Equal(want) {
-			t.Errorf("%q: got %v, %v, want %v", in, got, err, want)
-		}
-	}
-	for _, in := range []string{"-5m", "soon", "2026-13-01"} {
-		if got, err := parseSince(in, now); err == nil {
-			t.Errorf("%q: accepted as %v", in, got)
-		}
-	}
-}
-
-func TestAgo(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		0: "0s", 99 * time.Second: "99s", 100 * time.Second: "1m", 90 * time.Minute: "90m", 25 * time.Hour: "25h", 240 * time.Hour: "10d",
-	} {
-		if got := output.Ago(d); got != want {
-			t.Errorf("%v: %q, want %q", d, got, want)
-		}
 	}
 }

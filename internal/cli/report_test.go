@@ -80,7 +80,7 @@ func reportHost(t *testing.T, a *clitest.Agent) (dir string, args []string) {
 		vnc, s["label"], bmc), "", time.Time{})
 	a.Log(cluster.Event{Kind: cluster.EvWant, Detail: "token=" + s["event"] + ", and " + s["bmc"]})
 	return dir, []string{"report", "--config", file, "--log-dir", filepath.Join(dir, "log"), "-O",
-		filepath.Join(dir, "r.tar.gz"), "--timeout", allWithin.String(), "--socket", a.Socket}
+		filepath.Join(dir, "r.tar.gz"), "--timeout", "2m", "--socket", a.Socket}
 }
 
 // runReport runs the command, and returns what it says.
@@ -104,7 +104,10 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(said, err)
 	}
-	var res reportResult
+	var res struct {
+		File    string
+		Missing []struct{ Part, Why string }
+	}
 	if err := json.Unmarshal([]byte(said), &res); err != nil || res.File != filepath.Join(dir, "r.tar.gz") {
 		t.Fatalf("%v: %s", err, said)
 	}
@@ -140,7 +143,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("%s has no %q: %.300q", name, want, files[name])
 		}
 	}
-	if !slices.ContainsFunc(res.Missing, func(m missingPart) bool {
+	if !slices.ContainsFunc(res.Missing, func(m struct{ Part, Why string }) bool {
 		return m.Part == "doctor.txt" && strings.Contains(m.Why, "look at this host")
 	}) {
 		t.Errorf("missing: %+v", res.Missing)
@@ -318,7 +321,7 @@ func TestReportOfAHostWithThePackageOnly(t *testing.T) {
 			}})
 		file = filepath.Join(dir, file)
 		cmd.SetArgs([]string{"report", "-O", file, "--log-dir", filepath.Join(dir, logs), "--timeout",
-			allWithin.String(), "--socket", filepath.Join(dir, "nobody")})
+			"2m", "--socket", filepath.Join(dir, "nobody")})
 		if err := cmd.ExecuteContext(t.Context()); err != nil || out.String() != "written: "+file+"\n" {
 			t.Errorf("%v: %s", err, out.String())
 		}
@@ -380,19 +383,5 @@ func unpackReport(t *testing.T, path string) map[string]string {
 		}
 		_, name, _ := strings.Cut(h.Name, "/")
 		out[name] = string(text)
-	}
-}
-
-// TestWhereAReportIsWritten: nobody wants it in the root of all, or in somebody else's directory.
-func TestWhereAReportIsWritten(t *testing.T) {
-	home := t.TempDir()
-	t.Setenv("HOME", home)
-	t.Chdir("/")
-	if got := reportDir(); got != home {
-		t.Errorf("in / it is %q, want the home %q", got, home)
-	}
-	t.Chdir(t.TempDir())
-	if got := reportDir(); got != "" {
-		t.Errorf("in a directory of one's own it is %q", got)
 	}
 }

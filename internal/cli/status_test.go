@@ -7,7 +7,6 @@ import (
 
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
-	"holdfast/internal/install"
 )
 
 // TestACutOffHostDoesNotSayThatTheVMIsOnIt: its own line is of now, the owner record is not.
@@ -49,18 +48,6 @@ func TestAHostOfWhichOneRecordWasRead(t *testing.T) {
 		if got := hostLines(s, nil)[0].cells()[2].Text; got != want {
 			t.Errorf("host list: %q, want %q", got, want)
 		}
-	}
-}
-
-// TestADoctorWithoutAQuorum: that is no warning.
-func TestADoctorWithoutAQuorum(t *testing.T) {
-	f := ofCluster("h1", cluster.Status{StoreError: "no leader", Waiting: "a quorum"})
-	if len(f) != 1 || f[0].Result != install.Fail || !strings.Contains(f[0].Finding, "no leader") || f[0].Remedy == "" {
-		t.Errorf("%+v", f)
-	}
-	f = ofCluster("h1", cluster.Status{Connected: true, Waiting: "host h2"})
-	if len(f) != 1 || f[0].Result != install.Warn {
-		t.Errorf("%+v", f)
 	}
 }
 

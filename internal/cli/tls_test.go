@@ -107,14 +107,17 @@ func TestServerFlag(t *testing.T) {
 	if code := run("transition", "sites", sites, "-o", "json"); code != 4 {
 		t.Errorf("sites: exit code %d: %s", code, errOut.String())
 	}
-	var views []siteView
+	var views []struct {
+		State, Server, Why string
+		Needs              bool `json:"needs_a_person"`
+	}
 	if err := json.Unmarshal(out.Bytes(), &views); err != nil || len(views) != 2 {
 		t.Fatalf("%v: %s", err, out.String())
 	}
-	if v := views[0]; v.State != siteNone || v.Needs || !strings.HasSuffix(v.Server, target) {
+	if v := views[0]; v.State != "none" || v.Needs || !strings.HasSuffix(v.Server, target) {
 		t.Errorf("over TLS: %+v", v)
 	}
-	if v := views[1]; v.State != siteUnknown || !v.Needs || !strings.Contains(v.Why, "check --ca, --cert and --key") &&
+	if v := views[1]; v.State != "no answer" || !v.Needs || !strings.Contains(v.Why, "check --ca, --cert and --key") &&
 		!strings.Contains(v.Why, "certificate") {
 		t.Errorf("a CA that is not the agent's: %+v", v)
 	}

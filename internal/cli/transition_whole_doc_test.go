@@ -9,7 +9,6 @@ import (
 
 	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
-	"holdfast/internal/config"
 	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/transition"
@@ -92,10 +91,6 @@ func filesOfTheDocument(t *testing.T) {
 	if s := commandLine(t, "", "bundle", "build", "tree", "-o", "compute.hfb"); s.code != 0 {
 		t.Errorf("the bundle: %d: %s", s.code, s.err)
 	}
-	write(t, "openrc", page["sh"][0])
-	try.Must(t, os.Chmod("openrc", 0o600))
-	_, err := loginFrom("openrc")
-	try.Must(t, err)
 	write(t, "ids/project.csv", page["csv"][0])
 	write(t, "old.cnf", strings.NewReplacer("10.10.0.11", "127.0.0.1", "3306", "1").Replace(page["ini"][0])) // no server is there
 	try.Must(t, os.Chmod("old.cnf", 0o600))
@@ -103,8 +98,5 @@ func filesOfTheDocument(t *testing.T) {
 		"--source", "/?option-file=old.cnf", "--target", "/?option-file=old.cnf")
 	if s.code != 4 || !strings.Contains(s.err, "source at 127.0.0.1:1 as old_reader") {
 		t.Errorf("IDs and option file: %d: %s", s.code, s.err)
-	}
-	if _, err := guestHosts("hosts.txt", page["text"][0], config.Cluster{}); err != nil {
-		t.Errorf("hosts.txt: %v", err)
 	}
 }

@@ -19,7 +19,7 @@ func TestWhatIsNotBegun(t *testing.T) {
 			var out bytes.Buffer
 			p := upgrade.Plan{Purpose: purpose, Findings: []upgrade.Finding{{Rule: "committed", Level: upgrade.Block,
 				Text: "There is no way back."}}}
-			err := notBegun((&command.App{Env: command.Env{Stdout: &out}}), request.Begun{Plan: p}, js)
+			err := notBegun(&command.App{Env: command.Env{Stdout: &out}}, request.Begun{Plan: p}, js)
 			if fail.ExitCode(err) != want || !strings.Contains(out.String(), "There is no way back.") {
 				t.Errorf("%s, JSON %t: %d, want %d: %s", purpose, js, fail.ExitCode(err), want, &out)
 			}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,8 +14,6 @@ import (
 	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
-	"holdfast/internal/cluster"
-	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
@@ -154,61 +151,6 @@ func TestUpgradeWaitInterrupted(t *testing.T) {
 	}
 }
 
-// TestUpgradeProgress: on a terminal it is shown how much of a bundle was brought.
-func TestUpgradeProgress(t *testing.T) {
-	a := clitest.NewAgent(t)
-	master, slave := clitest.OpenPTY(t)
-	var out bytes.Buffer
-	root := New(command.Env{Stdout: &out, Stderr: slave, Stdin: strings.NewReader("")})
-	root.SetArgs([]string{"upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--dry-run", "--socket", a.Socket})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
-	if err := root.ExecuteContext(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := slave.Close(); err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 4096)
-	n, err := master.Read(buf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := string(buf[:n])
-	for n > 0 && err == nil { // ends with EIO
-		if n, err = master.Read(buf); err == nil {
-			got += string(buf[:n])
-		}
-	}
-	if want := "\r\x1b[K" + output.Bar(100) + " 100 % of app.hfb\r\n"; !strings.HasSuffix(got, want) {
-		t.Errorf("the terminal shows %q, want %q at the end", got, want)
-	}
-}
-
-func TestUpgradeTextIsBounded(t *testing.T) {
-	u := request.Standing{ClusterState: upgrade.Rollup, Job: &job.View{State: "active"}}
-	for i := range 3000 {
-		name := cluster.HostID(strings.Repeat("x", 50) + strconv.Itoa(i))
-		u.Hosts = append(u.Hosts, request.HostStanding{Name: name, Now: strings.Repeat("y", 100)})
-		u.Left = append(u.Left, upgrade.LeftHost{Name: name, Why: "dropped"})
-		u.Job.Steps = append(u.Job.Steps, job.StepView{ID: string(name) + "/drain", State: "running", Note: strings.Repeat("z", 100)})
-	}
-	text := upgradeText(u, output.Painter{Cuts: true})
-	if n := strings.Count(text, "\n"); n > 400 { // of 3000 hosts: each that is shown takes several
-		t.Errorf("%d lines", n)
-	}
-	for line := range strings.Lines(text) {
-		if n := len([]rune(line)) - 1; n > output.Width {
-			t.Errorf("%d columns: %s", n, line)
-		}
-	}
-	for _, want := range []string{"and 2960 more hosts", "and 2980 more steps", "and 2980 more: "} {
-		if !strings.Contains(strings.Join(strings.Fields(text), " ")+" ", want) {
-			t.Errorf("it does not say %q", want)
-		}
-	}
-}
-
 // TestUpgradePage runs the commands of docs/upgrade.md against an agent, and
 // checks that the page tells of all states and all commands.
 func TestUpgradePage(t *testing.T) {
@@ -229,7 +171,11 @@ func TestUpgradePage(t *testing.T) {
 			t.Errorf("the page does not name the state %s", word)
 		}
 	}
-	for _, c := range upgradeCmd((&command.App{})).Commands() {
+	upgrades, _, err := New(command.Env{}).Find([]string{"upgrade"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range upgrades.Commands() {
 		if !strings.Contains(page, "upgrade "+c.Name()) {
 			t.Errorf("the page does not name upgrade %s", c.Name())
 		}
@@ -284,27 +230,33 @@ func runPage(t *testing.T, a *clitest.Agent, block, file string) {
 	}
 }
 
-func TestLastLinesOfAStepThatRunsAreShown(t *testing.T) {
-	said := time.Now().Add(-200 * time.Second)
-	u := request.Standing{ClusterState: upgrade.Rollup, Job: &job.View{State: "active", Steps: []job.StepView{
-		{ID: "m/install/cas", State: "running", Tail: "1\n2\n3\n4\n5\n6 of CAS\n", Said: said}, {ID: "h/stage", State: "running"},
-	}}}
-	text := upgradeText(u, output.Painter{})
-	if want := "\nm/install/cas, last output " + output.WallClock(said) + ", quiet for 3 min\n          | 2\n"; !strings.Contains(text, want) ||
-		!strings.Contains(text, "| 6 of CAS") || strings.Contains(text, "h/stage, last") {
-		t.Errorf("%s\nwant %s", text, want)
+// TestUpgradeProgress: on a terminal it is shown how much of a bundle was brought.
+func TestUpgradeProgress(t *testing.T) {
+	a := clitest.NewAgent(t)
+	master, slave := clitest.OpenPTY(t)
+	var out bytes.Buffer
+	root := New(command.Env{Stdout: &out, Stderr: slave, Stdin: strings.NewReader("")})
+	root.SetArgs([]string{"upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--dry-run", "--socket", a.Socket})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	if err := root.ExecuteContext(ctx); err != nil {
+		t.Fatal(err)
 	}
-}
-
-func TestWhatProgramsHaveFoundIsShown(t *testing.T) {
-	u := request.Standing{ClusterState: upgrade.Rollup, Found: []request.Found{
-		{Step: "m/install/cas", Level: "warn", Fault: "w", Text: "pool p1 has one path", Remedy: "Remove it."},
-		{Step: "m/install/cas", Level: "fail", Fault: "f", Text: "[FAIL] b", File: "/var/log/upgrade/postcheck-report_1.txt"},
-	}}
-	text := upgradeText(u, output.Painter{})
-	fail, warn, remedy := strings.Index(text, "found     m/install/cas: [FAIL] b"),
-		strings.Index(text, "m/install/cas: pool p1 has one path"), strings.Index(text, "Remove it.")
-	if fail < 0 || warn < fail || remedy < warn || !strings.Contains(text, "(/var/log/upgrade/postcheck-report_1.txt)") {
-		t.Errorf("%s", text)
+	if err := slave.Close(); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	n, err := master.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := string(buf[:n])
+	for n > 0 && err == nil { // ends with EIO
+		if n, err = master.Read(buf); err == nil {
+			got += string(buf[:n])
+		}
+	}
+	if want := "\r\x1b[K" + output.Bar(100) + " 100 % of app.hfb\r\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("the terminal shows %q, want %q at the end", got, want)
 	}
 }
