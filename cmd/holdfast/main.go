@@ -85,7 +85,7 @@ func environment() command.Env {
 }
 
 // hostFiles are what an installation puts on a host.
-func hostFiles(root *cobra.Command) ([]install.File, error) {
+func hostFiles(root *cobra.Command, ofPair bool) ([]install.File, error) {
 	out := []install.File{
 		{Path: install.Program, Mode: 0o755, Self: true},
 		{Path: "/usr/bin/" + cli.ZshaName, Link: install.Program, Once: true},
@@ -93,6 +93,9 @@ func hostFiles(root *cobra.Command) ([]install.File, error) {
 	all, err := files.All(root, cli.NewZsha(command.Env{}))
 	for _, f := range all {
 		out = append(out, install.File{Path: f.Path, Mode: f.Mode, Data: f.Content, Link: f.Target})
+	}
+	if ofPair {
+		out = append(out, cli.PairLinks()...)
 	}
 	return out, err
 }

@@ -15,12 +15,44 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
+// The source tool's commands on a pair, by the names under which this program takes them.
+const (
+	crmName   = "crm"
+	stopName  = "ms_resource_stop.sh"
+	startName = "ms_resource_start.sh"
+	againName = "ms_recovery.sh"
+	partName  = "ms_rm_sync_partition.sh"
+	drbdName  = "drbd-overview"
+)
+
+// pairTools is where a pair's hosts have links to this program by these names.
+const pairTools = "/usr/sbin/"
+
+// PairLinks are these links. What is there already by such a name stays.
+func PairLinks() (out []install.File) {
+	for _, name := range []string{crmName, stopName, startName, againName, partName, drbdName} {
+		out = append(out, install.File{Path: pairTools + name, Link: install.Program, Once: true})
+	}
+	return out
+}
+
+// recoveryFails is what the errors of its recovery begin with.
+const recoveryFails = "ERROR"
+
 // crmDead is what its `crm status` says when nobody answers.
 const crmDead = "cmsadm: failed to connect to cmsd\n"
 
-// NewPairTool returns the command of the source tool that has this name; nil: it is none. It
-// prints what that tool prints; the exit codes are ours.
-func NewPairTool(env command.Env, name string) *cobra.Command {
+// PairTool returns the command of the source tool by whose name the program was called, and what its errors begin with;
+// nil: it was called by none. It prints what that tool prints; the exit codes are ours.
+func PairTool(env command.Env) (tool *cobra.Command, fails string) {
+	name := filepath.Base(os.Args[0])
+	if tool = pairTool(env, name); name == againName {
+		return tool, recoveryFails
+	}
+	return tool, name
+}
+
+func pairTool(env command.Env, name string) *cobra.Command {
 	a := &command.App{Env: env, Output: "text"}
 	root := &cobra.Command{
 		Use: name, SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
@@ -75,9 +107,6 @@ func NewPairTool(env command.Env, name string) *cobra.Command {
 	command.MarkUsage(root)
 	return root
 }
-
-// PairToolCalled is the name of the source tool's command by which the program was called.
-func PairToolCalled() string { return filepath.Base(os.Args[0]) }
 
 // drbdOverview shows what the kernel of this node has, or that there is nothing to see.
 func drbdOverview(a *command.App, cmd *cobra.Command) error {

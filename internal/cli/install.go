@@ -360,14 +360,11 @@ func ownProgram() (p remote.Program, err error) {
 
 // place says what every host gets, how many at a time, and who is told.
 func place(a *command.App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err error) {
-	if o.Files, err = a.Env.HostFiles(cmd.Root()); err != nil {
+	if o.Files, err = a.Env.HostFiles(cmd.Root(), o.Config.Type == config.PairConf); err != nil {
 		return err
 	}
-	if o.Config.Type == config.PairConf {
-		o.Files = append(o.Files, pairLinks()...)
-	}
 	o.Parallel = ssh.parallel
-	o.Tell = (&installProgress{w: a.Env.Stderr, begin: time.Now()}).tell
+	o.Tell = tell(a.Env.Stderr)
 	return cmd.Context().Err()
 }
 
@@ -399,7 +396,11 @@ func installed(cmd *cobra.Command, res install.Result, err, werr error) error {
 	return werr
 }
 
-// installProgress writes a line for each new thing.
+// tell writes a line for each new thing.
+func tell(w io.Writer) func(host, what string) {
+	return (&installProgress{w: w, begin: time.Now()}).tell
+}
+
 type installProgress struct {
 	mu    sync.Mutex
 	w     io.Writer

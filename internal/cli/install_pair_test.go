@@ -40,32 +40,20 @@ func TestInstallTakesAPair(t *testing.T) {
 	}
 }
 
-// TestTheHostsOfAPairGetItsCommands by the names of the source, and no other hosts do.
+// TestTheHostsOfAPairGetItsCommands, and no other hosts do.
 func TestTheHostsOfAPairGetItsCommands(t *testing.T) {
-	for kind, want := range map[string]string{
-		config.PairConf: "crm ms_resource_stop.sh ms_resource_start.sh ms_recovery.sh ms_rm_sync_partition.sh drbd-overview", config.FileConf: "",
-	} {
-		a := &command.App{Env: command.Env{HostFiles: func(*cobra.Command) ([]install.File,
-			error) {
+	for kind, want := range map[string]bool{config.PairConf: true, config.FileConf: false} {
+		var got bool
+		a := &command.App{Env: command.Env{HostFiles: func(_ *cobra.Command, ofPair bool) ([]install.File, error) {
+			got = ofPair
 			return []install.File{{Path: install.Program}}, nil
 		}}}
 		cmd := installCmd(a)
 		cmd.SetContext(t.Context())
 		o := install.Options{Config: config.Cluster{Type: kind}}
 		try.Must(t, place(a, cmd, &o, &sshFlags{}))
-		var links []string
-		for _, f := range o.Files {
-			if f.Path == install.Program {
-				continue
-			}
-			if name, ok := strings.CutPrefix(f.Path, "/usr/sbin/"); ok && f.Link == install.Program && f.Once {
-				links = append(links, name)
-			} else {
-				t.Errorf("%s: %+v", kind, f)
-			}
-		}
-		if got := strings.Join(links, " "); got != want {
-			t.Errorf("%s: %q, want %q", kind, got, want)
+		if got != want || len(o.Files) != 1 || o.Files[0].Path != install.Program {
+			t.Errorf("%s: %t, want %t; %+v", kind, got, want, o.Files)
 		}
 	}
 }

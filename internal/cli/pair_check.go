@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -386,7 +385,7 @@ func reachPair(ctx context.Context, a *command.App, in *pairInput, o *survey.Opt
 		}
 		return c, nil
 	}
-	o.Tell = (&installProgress{w: a.Env.Stderr, begin: time.Now()}).tell
+	o.Tell = tell(a.Env.Stderr)
 	return nil
 }
 

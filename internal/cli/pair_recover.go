@@ -29,7 +29,6 @@ const (
 	recoveryAsks   = "Please confirm to recovery %s and format peer's /vms partition [yes/no]:\n"
 	recoveryChecks = "-----Ip address Check-----\n"
 	restored       = "-----CVM Master/Slave Restore Success-----\n"
-	recoveryFails  = "ERROR" // what its errors begin with
 )
 
 // pairRecovery is what is said of a node that was made new.

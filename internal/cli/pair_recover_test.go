@@ -100,7 +100,7 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 		var said strings.Builder
 		a := &command.App{Env: command.Env{Stdout: &said, Stderr: io.Discard, Stdin: strings.NewReader(typed)},
 			Socket: of.Socket}
-		cmd := &cobra.Command{Use: againName}
+		cmd := &cobra.Command{Use: "ms_recovery.sh"}
 		cmd.SetContext(t.Context())
 		err := pairRecoveryScript(a, cmd, dir, nil, args)
 		return said.String(), err

@@ -197,12 +197,12 @@ type waits struct {
 func newWaits(to io.Writer) *waits {
 	ctx, stop := context.WithCancel(context.Background())
 	w := &waits{stop: stop, done: make(chan struct{})}
-	tell := &installProgress{w: to, begin: time.Now()}
+	say := tell(to)
 	go func() {
 		defer close(w.done)
 		for clock.Sleep(ctx, waitsTell) {
 			if what := w.text(); what != "" {
-				tell.tell("", "waits for "+what)
+				say("", "waits for "+what)
 			}
 		}
 	}()

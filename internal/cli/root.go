@@ -26,11 +26,10 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	f.StringVar(&a.Cert, "cert", "", "PEM `file` with the client certificate, for --server")
 	f.StringVar(&a.Key, "key", "", "PEM `file` with the client's key, for --server")
 	f.StringVarP(&a.Output, "output", "o", "text", "output `format`, text or json")
-	root.AddCommand(statusCmd(a), startCmd(a), stopCmd(a), migrateCmd(a), eventsCmd(a), versionCmd(a),
-		configCmd(a), bundleCmd(a), hostCmd(a), jobsCmd(a),
-		storeCmd(a), confirmOffCmd(a), resetPasswordCmd(a))
-	root.AddCommand(upgradeCmd(a), transitionCmd(a), installCmd(a), uninstallCmd(a), doctorCmd(a),
-		certificatesCmd(a), reportCmd(a), adoptCmd(a), pairCmd(a), probeCmd(a))
+	root.AddCommand(versionCmd(a), configCmd(a), pairCmd(a), transitionCmd(a), probeCmd(a))
+	for _, tool := range []func(*command.App) []*cobra.Command{haCommands, installerCommands, doctorCommands, upgradeCommands} {
+		root.AddCommand(tool(a)...)
+	}
 	checkOutput(a, root)
 	root.AddCommand(env.Extra...)
 	addExamples(root, "")

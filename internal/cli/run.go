@@ -33,17 +33,11 @@ type called struct {
 // then are theirs. args are without the program's name.
 func Main(args []string, env command.Env) int {
 	of := ofOtherTool(env)
-	tool := NewPairTool(of, PairToolCalled())
-	switch {
-	case tool != nil:
-		name := tool.Name()
-		if name == againName {
-			name = recoveryFails
-		}
-		return run(args, of,
-			called{func(command.Env) *cobra.Command { return tool }, name,
-				func(w io.Writer, _ *lang.Catalogue) io.Writer { return w }})
-	case ZshaCalled():
+	if tool, fails := PairTool(of); tool != nil {
+		asItIs := func(w io.Writer, _ *lang.Catalogue) io.Writer { return w }
+		return run(args, of, called{func(command.Env) *cobra.Command { return tool }, fails, asItIs})
+	}
+	if ZshaCalled() {
 		return run(zshaArgs(args), of, called{NewZsha, zshaErrors,
 			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(zshaWriter{w}, l) }})
 	}
@@ -53,7 +47,7 @@ func Main(args []string, env command.Env) int {
 // ofOtherTool is the environment of a source tool's command: what an installation puts on hosts is made of our own commands.
 func ofOtherTool(env command.Env) command.Env {
 	own := env
-	env.HostFiles = func(*cobra.Command) ([]install.File, error) { return own.HostFiles(New(own)) }
+	env.HostFiles = func(_ *cobra.Command, ofPair bool) ([]install.File, error) { return own.HostFiles(New(own), ofPair) }
 	return env
 }
 

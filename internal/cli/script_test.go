@@ -39,12 +39,13 @@ func TestMain(m *testing.M) {
 			Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Version: "1.2.3", Extra: extra(),
 			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: clitest.Time(), Probe: fakeProbe, Pin: fakePin,
 			Unpin: fakeUnpin, Features: fakeFeatures, CloudFeatures: fakeCloudFeatures, Collect: fakeCollect, HostPorts: fakeHostPorts,
-			HostFiles: func(*cobra.Command) ([]install.File, error) { return nil, nil },
+			HostFiles: func(*cobra.Command, bool) ([]install.File, error) { return nil, nil },
 			DRBD:      fakeDRBD,
 		}))
 	}
-	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, crmName: command, stopName: command,
-		startName: command, againName: command, partName: command, drbdName: command})
+	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, "crm": command,
+		"ms_resource_stop.sh": command, "ms_resource_start.sh": command, "ms_recovery.sh": command,
+		"ms_rm_sync_partition.sh": command, "drbd-overview": command})
 }
 
 // fakeDRBD has the devices of a file of the script, none without it.

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
 )
 
@@ -66,5 +67,21 @@ func TestZshaNames(t *testing.T) {
 		if got := zshaNames(in); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
 		}
+	}
+}
+
+// TestLinksOfAPair: its hosts have this program by the names of the source.
+func TestLinksOfAPair(t *testing.T) {
+	var links []string
+	for _, f := range PairLinks() {
+		if name, ok := strings.CutPrefix(f.Path, "/usr/sbin/"); ok && f.Link == install.Program && f.Once {
+			links = append(links, name)
+		} else {
+			t.Errorf("%+v", f)
+		}
+	}
+	want := "crm ms_resource_stop.sh ms_resource_start.sh ms_recovery.sh ms_rm_sync_partition.sh drbd-overview"
+	if got := strings.Join(links, " "); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

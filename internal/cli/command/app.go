@@ -54,8 +54,8 @@ type Env struct {
 	DRBD func(context.Context) ([]string, error)
 	// Root is where files of this host are that a report reads; "": /. Tests have a host of their own.
 	Root string
-	// HostFiles are what an installation puts on a host: the program and what belongs to it.
-	HostFiles func(root *cobra.Command) ([]install.File, error)
+	// HostFiles are what an installation puts on a host, or on one of a pair: the program and what belongs to it.
+	HostFiles func(root *cobra.Command, ofPair bool) ([]install.File, error)
 }
 
 // DefaultSocket is where an agent serves its API to root.
