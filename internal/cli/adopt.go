@@ -12,7 +12,7 @@ import (
 )
 
 func adoptCmd(a *command.App) *cobra.Command {
-	var ssh sshFlags
+	var ssh SSHFlags
 	var file, base string
 	var check, undersized, yes, built, closed bool
 	cmd := &cobra.Command{
@@ -46,14 +46,14 @@ kept in a file on its host. After an interruption the same command goes on.`,
 				return command.Usage(cmd, fmt.Errorf("DOMAIN: value %q: want the name of a libvirt domain, and not %s, which "+
 					"is Holdfast's own", args[0], cluster.GuestName))
 			}
-			o, err := installOptions(a, cmd, file, "", base, undersized)
+			o, err := InstallOptions(a, cmd, file, "", base, undersized)
 			if err != nil {
 				return err
 			}
 			if built && o.Config.DomainXML != "" {
 				return fail.Errorf(fail.Invalid, "--built: the configuration has DomainXML: want one of them")
 			}
-			if err := ssh.login(cmd.Context(), a, o); err != nil {
+			if err := ssh.Login(cmd.Context(), a, o); err != nil {
 				return err
 			}
 			o.NoFirewall = closed
@@ -69,6 +69,6 @@ kept in a file on its host. After an interruption the same command goes on.`,
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
 	f.BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below\n8 GB and 4 CPUs")
-	ssh.add(cmd)
+	ssh.Add(cmd)
 	return cmd
 }

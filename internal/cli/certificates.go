@@ -183,9 +183,9 @@ func certHosts(ctx context.Context, c *api.Client, named []string) ([]string, er
 	return slices.Compact(named), nil
 }
 
-// ofCertificates are the problems of a host's certificates. Those that have ended are
+// OfCertificates are the problems of a host's certificates. Those that have ended are
 // found on the host itself.
-func ofCertificates(hosts []inventory.Summary, name string) (out []install.Finding) {
+func OfCertificates(hosts []inventory.Summary, name string) (out []install.Finding) {
 	for _, h := range hosts {
 		for _, c := range h.Certificates {
 			if string(h.Name) == name && c.Problem != "" {

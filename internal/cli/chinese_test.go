@@ -22,7 +22,7 @@ func TestNothingIsHalfChinese(t *testing.T) {
 	event := cluster.Event{Time: clitest.Time(), Kind: cluster.EvTakeover, Host: "node3", To: "node1",
 		Proof: cluster.ProofDeadline, Wait: 8e9, By: "node2", Epoch: cluster.Epoch{Seq: 3}}
 	for name, text := range map[string]string{
-		"status": statusText(pair, p), "status of a VM": statusText(servertest.Three(clitest.Time()), p),
+		"status": StatusText(pair, p), "status of a VM": StatusText(servertest.Three(clitest.Time()), p),
 		"store status": storeText(store, p), "events": eventText(event, p),
 		"host list": hostsText(hostLines(servertest.Three(clitest.Time()), nil), true, p),
 	} {

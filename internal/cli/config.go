@@ -12,7 +12,8 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func configCmd(a *command.App) *cobra.Command {
+// ConfigCommand has the commands of the configuration.
+func ConfigCommand(a *command.App) *cobra.Command {
 	return command.Group("config", "Show, check or change the configuration of the cluster", configSampleCmd(a),
 		configCheckCmd(a), configExportCmd(a), configImportCmd(a), configHistoryCmd(a), configDiffCmd(a))
 }

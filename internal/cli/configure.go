@@ -87,7 +87,7 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 			if len(faults) == 0 {
 				text = command.WithDomain(cl, text)
 			}
-			return importConfig(cmd.Context(), a, c, js,
+			return ImportRevision(cmd.Context(), a, c, js,
 				config.Import{Name: name, Text: string(text), Check: check, Swap: swap}, yes)
 		},
 	}
@@ -100,7 +100,8 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 	return cmd
 }
 
-func importConfig(ctx context.Context, a *command.App, c *api.Client, js bool, in config.Import, yes bool) error {
+// ImportRevision makes a configuration that of the cluster.
+func ImportRevision(ctx context.Context, a *command.App, c *api.Client, js bool, in config.Import, yes bool) error {
 	only := in.Check
 	in.Check = true
 	plan, err := c.ImportConfig(ctx, in)

@@ -74,12 +74,12 @@ func pairTool(env command.Env, name string) *cobra.Command {
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return drbdOverview(a, cmd) }
 	case stopName:
 		root.Long = "Stops the services of the pair on both nodes, until ms_resource_start.sh.\nThe same is: holdfast pair stop"
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return stopPair(a, cmd, progress.DefaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return StopPair(a, cmd, progress.DefaultWait) }
 	case startName: // its parameter is optional, and told nowhere
 		root.Use += " [ANYTHING]"
 		root.Long = "Starts the services of the pair. The parameter means nothing. The same is: holdfast pair start"
 		root.Args = cobra.MaximumNArgs(1)
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return startPair(a, cmd, progress.DefaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return StartPair(a, cmd, progress.DefaultWait) }
 	case againName:
 		root.Use += " PEER [PASSWORD [ARBITER-PASSWORD]]"
 		root.Long = "Makes the other node, which was reinstalled or replaced, one of the pair again. PEER is " +
@@ -89,14 +89,14 @@ func pairTool(env command.Env, name string) *cobra.Command {
 		var keys []string
 		root.Flags().StringSliceVar(&keys, "host-key", nil, "`SHA256:...` of a host's key to take\nwithout asking")
 		root.RunE = func(cmd *cobra.Command, args []string) error {
-			return pairRecoveryScript(a, cmd, install.ConfDir, keys, args)
+			return RecoveryScript(a, cmd, install.ConfDir, keys, args)
 		}
 	case partName:
 		root.Use += " NAME"
 		root.Long = "Takes the partition NAME out of the pair. The same is: holdfast pair partition remove"
 		root.Args = cobra.ExactArgs(1)
 		root.RunE = func(cmd *cobra.Command, args []string) error {
-			return removePartition(a, cmd, args[0], "", "Success to delete sync %s.\n")
+			return RemovePartition(a, cmd, args[0], "", "Success to delete sync %s.\n")
 		}
 	default:
 		return nil
@@ -140,9 +140,9 @@ func crmStatus(a *command.App, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	v := viewPair(p)
-	if err := output.Text(a.Env.Stdout, v.crm()); err != nil {
+	v := ViewOf(p)
+	if err := output.Text(a.Env.Stdout, v.CRM()); err != nil {
 		return err
 	}
-	return v.exit()
+	return v.Exit()
 }

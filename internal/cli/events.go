@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	newestEvents = -1   // after: the newest page
-	eventPage    = 1000 // events of one call when all are read
+	NewestEvents = -1   // after: the newest page
+	EventPage    = 1000 // events of one call when all are read
 )
 
 func eventsCmd(a *command.App) *cobra.Command {
@@ -35,8 +35,8 @@ event is one line.`,
 			if err != nil {
 				return err
 			}
-			if limit < 1 || limit > eventPage {
-				return command.Usage(cmd, fmt.Errorf("--limit %d: want 1 to %d", limit, eventPage))
+			if limit < 1 || limit > EventPage {
+				return command.Usage(cmd, fmt.Errorf("--limit %d: want 1 to %d", limit, EventPage))
 			}
 			from, err := parseSince(since, time.Now())
 			if err != nil {
@@ -103,9 +103,9 @@ type eventView struct {
 
 // list writes what there is and returns the revision to go on from.
 func (v *eventView) list(ctx context.Context, c *api.Client, limit int) (int64, error) {
-	after := int64(newestEvents)
+	after := int64(NewestEvents)
 	if !v.from.IsZero() {
-		after, limit = 0, eventPage
+		after, limit = 0, EventPage
 	}
 	for {
 		events, next, err := c.Events(ctx, after, limit)
@@ -115,7 +115,7 @@ func (v *eventView) list(ctx context.Context, c *api.Client, limit int) (int64, 
 		if err := v.write(events); err != nil {
 			return 0, err
 		}
-		if after == newestEvents || len(events) == 0 {
+		if after == NewestEvents || len(events) == 0 {
 			return next, nil
 		}
 		after = next

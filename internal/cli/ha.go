@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/cli/command"
 )
 
-// haCommands are the commands of the cluster.
-func haCommands(a *command.App) []*cobra.Command {
+// Commands are the commands of the cluster.
+func Commands(a *command.App) []*cobra.Command {
 	return []*cobra.Command{statusCmd(a), startCmd(a), stopCmd(a), migrateCmd(a), eventsCmd(a), hostCmd(a), jobsCmd(a), storeCmd(a), confirmOffCmd(a), resetPasswordCmd(a)}
 }

@@ -195,13 +195,13 @@ them, too.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host := cluster.HostID(args[0])
-			return pursue(a, cmd, timeout, goal{
-				name:    "maintenance",
-				request: func(ctx context.Context, c *api.Client) error { return c.SetMaintenance(ctx, args[0], true, "") },
-				reached: func(s cluster.Status) bool {
+			return pursue(a, cmd, timeout, Goal{
+				Name:    "maintenance",
+				Request: func(ctx context.Context, c *api.Client) error { return c.SetMaintenance(ctx, args[0], true, "") },
+				Reached: func(s cluster.Status) bool {
 					return inMaintenance(s, host) && s.Owner.Holder() != host && s.Owner.To != host
 				},
-				result: func(s cluster.Status) string {
+				Result: func(s cluster.Status) string {
 					h := output.Clean(host)
 					if s.OfPair() {
 						return fmt.Sprintf("host %s is in maintenance: the services are not on it. To end the maintenance: holdfast host enable %s", h, h)

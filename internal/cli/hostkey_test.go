@@ -74,14 +74,14 @@ func TestAChangedKeyIsAskedFor(t *testing.T) {
 		{"another fingerprint was given", "", "", []string{ssh.FingerprintSHA256(before.PublicKey())}, false, 0},
 	} {
 		try.Must(t, os.WriteFile(file, []byte(line), 0o600))
-		s := sshFlags{opt: remote.Options{Port: int(netip.MustParseAddrPort(at).Port()), KnownHosts: file,
-			Pinned: map[string]string{}}, parallel: 1, anew: c.anew, trusted: c.trusted}
+		s := SSHFlags{Opt: remote.Options{Port: int(netip.MustParseAddrPort(at).Port()), KnownHosts: file,
+			Pinned: map[string]string{}}, Parallel: 1, Anew: c.anew, Trusted: c.trusted}
 		var says []string
 		if c.answer != "" {
 			says = []string{question, c.answer}
 		}
 		hosts := []install.Host{{Name: "node2", Addr: "127.0.0.1"}}
-		text, _, err := clitest.Dialogue(t, func(a *command.App) error { return s.confirm(t.Context(), a, hosts) }, says...)
+		text, _, err := clitest.Dialogue(t, func(a *command.App) error { return s.Confirm(t.Context(), a, hosts) }, says...)
 		if fail.ExitCode(err) != c.code {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -94,7 +94,7 @@ func TestAChangedKeyIsAskedFor(t *testing.T) {
 		if taken := string(known) != line; taken != c.taken || taken && strings.Count(string(known), "\n") != 1 {
 			t.Errorf("%s: known_hosts has\n%s", c.name, known)
 		}
-		h, err := remote.Connect(t.Context(), "node2", "127.0.0.1", s.opt)
+		h, err := remote.Connect(t.Context(), "node2", "127.0.0.1", s.Opt)
 		if (err == nil) != c.taken {
 			t.Errorf("%s: %v", c.name, err)
 		}

@@ -26,65 +26,66 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// sshFlags say how to reach hosts.
-type sshFlags struct {
+// SSHFlags say how to reach hosts.
+type SSHFlags struct {
 	set      *pflag.FlagSet // that they are in; nil: another tool's
-	opt      remote.Options
-	ask      bool
-	file     string
-	trusted  []string
-	parallel int
-	anew     string // address of a host that was installed anew: a person is asked for its changed key
+	Opt      remote.Options
+	Ask      bool
+	File     string
+	Trusted  []string
+	Parallel int
+	Anew     string // address of a host that was installed anew: a person is asked for its changed key
 }
 
-func (s *sshFlags) add(cmd *cobra.Command) {
+// Add has a command take them.
+func (s *SSHFlags) Add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	s.set = f
-	f.StringVar(&s.opt.User, "ssh-user", "", "log in as this `user` (default root); any\nother needs sudo without a password")
-	f.IntVar(&s.opt.Port, "ssh-port", 22, "`port` of sshd on the hosts")
-	f.StringVar(&s.opt.Identity, "identity", "", "private key `file` (default: the usual\nones in ~/.ssh, and the SSH agent's)")
-	f.BoolVar(&s.ask, "ask-password", false, "ask for the password of the login")
-	f.StringVar(&s.file, "password-file", "", "read that password from a `file`")
-	f.StringVar(&s.opt.KnownHosts, "known-hosts", "", "`file` with the hosts' keys\n(default ~/.ssh/known_hosts)")
-	f.StringSliceVar(&s.trusted, "host-key", nil, "`SHA256:...` of a host's key to take\nwithout asking")
-	f.IntVar(&s.parallel, "parallel", 20, "how many hosts at a time")
+	f.StringVar(&s.Opt.User, "ssh-user", "", "log in as this `user` (default root); any\nother needs sudo without a password")
+	f.IntVar(&s.Opt.Port, "ssh-port", 22, "`port` of sshd on the hosts")
+	f.StringVar(&s.Opt.Identity, "identity", "", "private key `file` (default: the usual\nones in ~/.ssh, and the SSH agent's)")
+	f.BoolVar(&s.Ask, "ask-password", false, "ask for the password of the login")
+	f.StringVar(&s.File, "password-file", "", "read that password from a `file`")
+	f.StringVar(&s.Opt.KnownHosts, "known-hosts", "", "`file` with the hosts' keys\n(default ~/.ssh/known_hosts)")
+	f.StringSliceVar(&s.Trusted, "host-key", nil, "`SHA256:...` of a host's key to take\nwithout asking")
+	f.IntVar(&s.Parallel, "parallel", 20, "how many hosts at a time")
 }
 
-// login reads the password, and settles which keys of the hosts are taken.
-func (s *sshFlags) login(ctx context.Context, a *command.App, o install.Options) error {
-	if err := s.prepare(ctx, a); err != nil {
+// Login reads the password, and settles which keys of the hosts are taken.
+func (s *SSHFlags) Login(ctx context.Context, a *command.App, o install.Options) error {
+	if err := s.Prepare(ctx, a); err != nil {
 		return err
 	}
-	return s.confirm(ctx, a, slices.Concat(install.Members(o.Config), o.Guests))
+	return s.Confirm(ctx, a, slices.Concat(install.Members(o.Config), o.Guests))
 }
 
-// prepare sees whether there may be connections, and reads the password.
-func (s *sshFlags) prepare(ctx context.Context, a *command.App) (err error) {
-	if s.set != nil && s.set.Changed("ssh-port") && s.opt.Port == 0 { // as an option it means sshd's usual port
+// Prepare sees whether there may be connections, and reads the password.
+func (s *SSHFlags) Prepare(ctx context.Context, a *command.App) (err error) {
+	if s.set != nil && s.set.Changed("ssh-port") && s.Opt.Port == 0 { // as an option it means sshd's usual port
 		return fail.Errorf(fail.Invalid, "--ssh-port 0: want 1 to 65535")
 	}
-	if err := s.opt.Check(); err != nil {
+	if err := s.Opt.Check(); err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
-	if s.ask || s.file != "" {
-		s.opt.Password, err = a.Password(ctx, s.file,
-			fmt.Sprintf("Password of %s on the hosts: ", output.Or(s.opt.User, "root")))
+	if s.Ask || s.File != "" {
+		s.Opt.Password, err = a.Password(ctx, s.File,
+			fmt.Sprintf("Password of %s on the hosts: ", output.Or(s.Opt.User, "root")))
 	}
-	if err == nil && s.parallel < 1 {
-		err = fail.Errorf(fail.Invalid, "--parallel: value %d: want at least 1", s.parallel)
+	if err == nil && s.Parallel < 1 {
+		err = fail.Errorf(fail.Invalid, "--parallel: value %d: want at least 1", s.Parallel)
 	}
-	s.opt.Pinned = map[string]string{}
+	s.Opt.Pinned = map[string]string{}
 	return err
 }
 
-// confirm shows the keys of hosts that nobody knows yet, and remembers those that
+// Confirm shows the keys of hosts that nobody knows yet, and remembers those that
 // the user takes.
-func (s *sshFlags) confirm(ctx context.Context, a *command.App, hosts []install.Host) error {
+func (s *SSHFlags) Confirm(ctx context.Context, a *command.App, hosts []install.Host) error {
 	var mu sync.Mutex
 	var unknown []*remote.UnknownKey
 	names := map[string]string{}
-	err := install.Each(hosts, s.parallel, func(h install.Host) error {
-		c, err := remote.Connect(ctx, h.Name, h.Addr, s.opt)
+	err := install.Each(hosts, s.Parallel, func(h install.Host) error {
+		c, err := remote.Connect(ctx, h.Name, h.Addr, s.Opt)
 		var key *remote.UnknownKey
 		var other *remote.ChangedKey
 		if errors.As(err, &key) {
@@ -107,8 +108,8 @@ func (s *sshFlags) confirm(ctx context.Context, a *command.App, hosts []install.
 	slices.SortFunc(unknown, func(x, y *remote.UnknownKey) int { return cmp.Compare(names[x.At], names[y.At]) })
 	var asked []*remote.UnknownKey
 	for _, k := range unknown {
-		if slices.Contains(s.trusted, k.Fingerprint) {
-			s.opt.Pinned[k.At] = k.Fingerprint
+		if slices.Contains(s.Trusted, k.Fingerprint) {
+			s.Opt.Pinned[k.At] = k.Fingerprint
 		} else {
 			asked = append(asked, k)
 		}
@@ -130,28 +131,28 @@ func (s *sshFlags) confirm(ctx context.Context, a *command.App, hosts []install.
 			return fail.Errorf(fail.Invalid, "the hosts' keys were not confirmed; nothing was changed")
 		}
 		for _, k := range asked {
-			s.opt.Pinned[k.At] = k.Fingerprint
+			s.Opt.Pinned[k.At] = k.Fingerprint
 		}
 	}
 	var taken []*remote.UnknownKey
 	for _, k := range unknown {
-		if s.opt.Pinned[k.At] != "" {
+		if s.Opt.Pinned[k.At] != "" {
 			taken = append(taken, k)
 		}
 	}
 	if len(taken) == 0 {
 		return nil
 	}
-	return s.opt.Remember(taken)
+	return s.Opt.Remember(taken)
 }
 
 // changed takes the key of a host that has changed, if the user has named it, or says so when asked. What is not taken is a
 // finding of the checks.
-func (s *sshFlags) changed(ctx context.Context, a *command.App, h install.Host, k *remote.ChangedKey) error {
-	if slices.Contains(s.trusted, k.Fingerprint) {
-		return s.opt.Replace(ctx, k)
+func (s *SSHFlags) changed(ctx context.Context, a *command.App, h install.Host, k *remote.ChangedKey) error {
+	if slices.Contains(s.Trusted, k.Fingerprint) {
+		return s.Opt.Replace(ctx, k)
 	}
-	if in, ok := a.Env.Stdin.(*os.File); h.Addr != s.anew || !ok || !output.IsTerminal(in) {
+	if in, ok := a.Env.Stdin.(*os.File); h.Addr != s.Anew || !ok || !output.IsTerminal(in) {
 		return nil
 	}
 	typed, err := a.Ask(ctx, fmt.Sprintf("The key of %s has changed, as it does when a host is installed anew.\n  "+
@@ -164,13 +165,13 @@ func (s *sshFlags) changed(ctx context.Context, a *command.App, h install.Host, 
 	if typed != "yes" {
 		return fail.Errorf(fail.Invalid, "the host's changed key was not confirmed; nothing was changed")
 	}
-	return s.opt.Replace(ctx, k)
+	return s.Opt.Replace(ctx, k)
 }
 
-// connector makes connections on which a host answers.
-func (s *sshFlags) connector(p remote.Program) func(context.Context, install.Host) (install.Conn, error) {
+// Connector makes connections on which a host answers.
+func (s *SSHFlags) Connector(p remote.Program) func(context.Context, install.Host) (install.Conn, error) {
 	return func(ctx context.Context, h install.Host) (install.Conn, error) {
-		c, err := remote.Connect(ctx, h.Name, h.Addr, s.opt)
+		c, err := remote.Connect(ctx, h.Name, h.Addr, s.Opt)
 		if err != nil {
 			return nil, err
 		}
@@ -182,7 +183,7 @@ func (s *sshFlags) connector(p remote.Program) func(context.Context, install.Hos
 }
 
 func installCmd(a *command.App) *cobra.Command {
-	var ssh sshFlags
+	var ssh SSHFlags
 	var file, list, base string
 	var check, undersized, yes, closed bool
 	cmd := &cobra.Command{
@@ -208,11 +209,11 @@ has a line "IP HOSTNAME" for each.`,
 			if file == "" {
 				return command.Usage(cmd, errors.New("want -c FILE, the configuration (holdfast config sample writes one)"))
 			}
-			o, err := installOptions(a, cmd, file, list, base, undersized)
+			o, err := InstallOptions(a, cmd, file, list, base, undersized)
 			if err != nil {
 				return err
 			}
-			if err := ssh.login(cmd.Context(), a, o); err != nil {
+			if err := ssh.Login(cmd.Context(), a, o); err != nil {
 				return err
 			}
 			o.Confirm, o.NoFirewall = a.Confirming(yes), closed
@@ -227,12 +228,12 @@ has a line "IP HOSTNAME" for each.`,
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
 	f.BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below\n8 GB and 4 CPUs")
-	ssh.add(cmd)
+	ssh.Add(cmd)
 	return cmd
 }
 
-// installOptions reads the files of an installation.
-func installOptions(a *command.App, cmd *cobra.Command, file, list, base string,
+// InstallOptions reads the files of an installation.
+func InstallOptions(a *command.App, cmd *cobra.Command, file, list, base string,
 	undersized bool) (o install.Options, err error) {
 	name, data, err := a.ReadConfig(cmd.Context(), file)
 	if err != nil {
@@ -252,7 +253,7 @@ func installOptions(a *command.App, cmd *cobra.Command, file, list, base string,
 	}
 	o = install.Options{Config: cfg, ConfigText: command.WithDomain(cfg, data), Undersized: undersized,
 		Domain: cluster.GuestName}
-	if o.Base, err = readBase(base); err != nil {
+	if o.Base, err = ReadBase(base); err != nil {
 		return o, err
 	}
 	if list != "" && cfg.Type == config.PairConf {
@@ -270,8 +271,8 @@ func installOptions(a *command.App, cmd *cobra.Command, file, list, base string,
 	return o, nil
 }
 
-// readBase reads the settings that all agents have; "": none.
-func readBase(file string) (n config.Node, err error) {
+// ReadBase reads the settings that all agents have; "": none.
+func ReadBase(file string) (n config.Node, err error) {
 	if file == "" {
 		return n, nil
 	}
@@ -325,8 +326,8 @@ func guestHosts(file, text string, cfg config.Cluster) (out []install.Host, err 
 }
 
 // installHosts runs an installation and tells of it.
-func installHosts(a *command.App, cmd *cobra.Command, o install.Options, ssh *sshFlags, check, js bool) error {
-	res, err := runInstall(a, cmd, &o, ssh, check)
+func installHosts(a *command.App, cmd *cobra.Command, o install.Options, ssh *SSHFlags, check, js bool) error {
+	res, err := RunInstall(a, cmd, &o, ssh, check)
 	var werr error
 	switch {
 	case js && check:
@@ -334,23 +335,23 @@ func installHosts(a *command.App, cmd *cobra.Command, o install.Options, ssh *ss
 	case js:
 		werr = output.JSON(a.Env.Stdout, res, false)
 	default:
-		werr = output.Text(a.Env.Stdout, installText(res, check || err != nil, output.PainterFor(a.Env.Stdout)))
+		werr = output.Text(a.Env.Stdout, ResultText(res, check || err != nil, output.PainterFor(a.Env.Stdout)))
 	}
-	return installed(cmd, res, err, werr)
+	return Installed(cmd, res, err, werr)
 }
 
 // over sends this program along, and says how hosts are reached and what is told.
-func over(a *command.App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) error {
-	program, err := ownProgram()
+func over(a *command.App, cmd *cobra.Command, o *install.Options, ssh *SSHFlags) error {
+	program, err := OwnProgram()
 	if err != nil {
 		return err
 	}
-	o.Connect = ssh.connector(program)
-	return place(a, cmd, o, ssh)
+	o.Connect = ssh.Connector(program)
+	return Place(a, cmd, o, ssh)
 }
 
-// ownProgram reads this program, which hosts are sent.
-func ownProgram() (p remote.Program, err error) {
+// OwnProgram reads this program, which hosts are sent.
+func OwnProgram() (p remote.Program, err error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return p, fmt.Errorf("find this program: %w", err)
@@ -358,17 +359,18 @@ func ownProgram() (p remote.Program, err error) {
 	return remote.ReadProgram(exe)
 }
 
-// place says what every host gets, how many at a time, and who is told.
-func place(a *command.App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err error) {
+// Place says what every host gets, how many at a time, and who is told.
+func Place(a *command.App, cmd *cobra.Command, o *install.Options, ssh *SSHFlags) (err error) {
 	if o.Files, err = a.Env.HostFiles(cmd.Root(), o.Config.Type == config.PairConf); err != nil {
 		return err
 	}
-	o.Parallel = ssh.parallel
-	o.Tell = tell(a.Env.Stderr)
+	o.Parallel = ssh.Parallel
+	o.Tell = Tell(a.Env.Stderr)
 	return cmd.Context().Err()
 }
 
-func runInstall(a *command.App, cmd *cobra.Command, o *install.Options, ssh *sshFlags,
+// RunInstall installs, or only checks.
+func RunInstall(a *command.App, cmd *cobra.Command, o *install.Options, ssh *SSHFlags,
 	check bool) (install.Result, error) {
 	if err := over(a, cmd, o, ssh); err != nil {
 		return install.Result{}, err
@@ -376,8 +378,8 @@ func runInstall(a *command.App, cmd *cobra.Command, o *install.Options, ssh *ssh
 	return install.Install(cmd.Context(), *o, check)
 }
 
-// installed is the error that an installation ends with.
-func installed(cmd *cobra.Command, res install.Result, err, werr error) error {
+// Installed is the error that an installation ends with.
+func Installed(cmd *cobra.Command, res install.Result, err, werr error) error {
 	switch {
 	case cmd.Context().Err() != nil && res.Cluster == "": // it was checking
 		return fail.Errorf(fail.Canceled, "install: interrupted; nothing was changed on any host")
@@ -396,8 +398,8 @@ func installed(cmd *cobra.Command, res install.Result, err, werr error) error {
 	return werr
 }
 
-// tell writes a line for each new thing.
-func tell(w io.Writer) func(host, what string) {
+// Tell writes a line for each new thing.
+func Tell(w io.Writer) func(host, what string) {
 	return (&installProgress{w: w, begin: time.Now()}).tell
 }
 
@@ -423,8 +425,8 @@ func (p *installProgress) tell(host, what string) {
 	_, _ = fmt.Fprintf(p.w, "%6.1fs  %s\n", time.Since(p.begin).Seconds(), line)
 }
 
-// writeFinding writes what a check found, and below it what to do.
-func writeFinding(b *strings.Builder, p output.Painter, result, host, said, remedy string) {
+// WriteFinding writes what a check found, and below it what to do.
+func WriteFinding(b *strings.Builder, p output.Painter, result, host, said, remedy string) {
 	colours := map[string]output.Colour{install.Pass: output.Green, install.Warn: output.Yellow, install.Fail: output.Red}
 	word := p.Lang.Text(result)
 	line := p.Folded(word+strings.Repeat(" ", max(0, 4-output.Columns(word))+2)+host, said, 6)
@@ -434,9 +436,9 @@ func writeFinding(b *strings.Builder, p output.Painter, result, host, said, reme
 	}
 }
 
-// checkSaid is a check with what it found, in the reader's language. Names of checks may be names of
+// CheckSaid is a check with what it found, in the reader's language. Names of checks may be names of
 // something else elsewhere: the catalogue has them as "check NAME".
-func checkSaid(p output.Painter, check, finding string) string {
+func CheckSaid(p output.Painter, check, finding string) string {
 	name := p.Lang.Text("check " + output.Clean(check))
 	if strings.Contains(name, "check ") { // it has none of its own
 		name = p.Lang.Text(output.Clean(check))
@@ -452,9 +454,9 @@ func failing(f install.Finding) int {
 	return 0
 }
 
-// installText is the report of an installation for people; whole shows also what
+// ResultText is the report of an installation for people; whole shows also what
 // passed.
-func installText(res install.Result, whole bool, p output.Painter) string {
+func ResultText(res install.Result, whole bool, p output.Painter) string {
 	var b strings.Builder
 	// What failed comes last: it is what people see when all the rest has gone by.
 	all := slices.Clone(res.Findings)
@@ -465,7 +467,7 @@ func installText(res install.Result, whole bool, p output.Painter) string {
 		if f.Result == install.Pass && !whole {
 			continue
 		}
-		writeFinding(&b, p, f.Result, fmt.Sprintf("%-10s ", output.Or(f.Node, "all")), checkSaid(p, f.Check, f.Finding),
+		WriteFinding(&b, p, f.Result, fmt.Sprintf("%-10s ", output.Or(f.Node, "all")), CheckSaid(p, f.Check, f.Finding),
 			f.Remedy)
 	}
 	if res.Seconds.Copy == 0 {

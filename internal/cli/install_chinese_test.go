@@ -14,5 +14,5 @@ func TestFindingsAreAllChinese(t *testing.T) {
 		{Node: "node1", Check: "mounted at boot", Result: install.Warn, Finding: "the store has no quorum, or this host does not reach it"},
 		{Node: "node1", Check: "database tools", Result: install.Fail, Finding: "the pair is not set up"},
 	}}}
-	clitest.AllChinese(t, p, "doctor", installText(doctor, true, p))
+	clitest.AllChinese(t, p, "doctor", ResultText(doctor, true, p))
 }

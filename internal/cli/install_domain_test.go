@@ -28,7 +28,7 @@ func TestInstallSendsTheDomain(t *testing.T) {
 	a := &command.App{Env: command.Env{Stdout: &strings.Builder{}, Stderr: &strings.Builder{}}}
 	cmd := installCmd(a)
 	cmd.SetContext(t.Context())
-	o, err := installOptions(a, cmd, filepath.Join(dir, "own.json"), "", "", false)
+	o, err := InstallOptions(a, cmd, filepath.Join(dir, "own.json"), "", "", false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,11 +29,11 @@ func TestInstallTakesAPair(t *testing.T) {
 	a := &command.App{Env: command.Env{Stdout: said, Stderr: said}}
 	cmd := installCmd(a)
 	cmd.SetContext(t.Context())
-	o, err := installOptions(a, cmd, file, "", "", false)
+	o, err := InstallOptions(a, cmd, file, "", "", false)
 	if err != nil || o.Config.Type != config.PairConf {
 		t.Fatalf("Type %q, %v: %s", o.Config.Type, err, said)
 	}
-	_, err = installOptions(a, cmd, file, "hosts.txt", "", false)
+	_, err = InstallOptions(a, cmd, file, "hosts.txt", "", false)
 	var bad *fail.Error
 	if !errors.As(err, &bad) || bad.Kind != fail.Invalid || !strings.Contains(err.Error(), `--hosts: value "hosts.txt"`) {
 		t.Errorf("with --hosts: %v", err)
@@ -51,7 +51,7 @@ func TestTheHostsOfAPairGetItsCommands(t *testing.T) {
 		cmd := installCmd(a)
 		cmd.SetContext(t.Context())
 		o := install.Options{Config: config.Cluster{Type: kind}}
-		try.Must(t, place(a, cmd, &o, &sshFlags{}))
+		try.Must(t, Place(a, cmd, &o, &SSHFlags{}))
 		if got != want || len(o.Files) != 1 || o.Files[0].Path != install.Program {
 			t.Errorf("%s: %t, want %t; %+v", kind, got, want, o.Files)
 		}

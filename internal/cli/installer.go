@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/cli/command"
 )
 
-// installerCommands are the commands of an installation.
-func installerCommands(a *command.App) []*cobra.Command {
+// InstallerCommands are the commands of an installation.
+func InstallerCommands(a *command.App) []*cobra.Command {
 	return []*cobra.Command{installCmd(a), adoptCmd(a), uninstallCmd(a), certificatesCmd(a)}
 }

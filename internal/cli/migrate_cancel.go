@@ -19,7 +19,7 @@ func cancelMigration(ctx context.Context, a *command.App, c *api.Client, js bool
 		return err
 	}
 	v := &cancelling{Cancelled: what}
-	s, err := wait(ctx, a, c, goal{name: "cancel the move", reached: v.ended})
+	s, err := Wait(ctx, a, c, Goal{Name: "cancel the move", Reached: v.ended})
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,8 @@ import (
 	"holdfast/internal/pair"
 )
 
-func pairCmd(a *command.App) *cobra.Command {
+// PairCommand has the commands of a pair.
+func PairCommand(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pair",
 		Short: "Two nodes, one of which serves while the other is ready",

@@ -38,7 +38,7 @@ type pairInput struct {
 	arbiterPassword string
 	services        []string
 	group           string
-	ssh             sshFlags
+	ssh             SSHFlags
 }
 
 func (in *pairInput) flags(cmd *cobra.Command) {
@@ -59,7 +59,7 @@ func (in *pairInput) flags(cmd *cobra.Command) {
 	f.StringVar(&in.fencing, "fencing", "", "`file` with the nodes' fence devices, as\nFencing of a configuration")
 	f.StringArrayVar(&in.services, "service", nil, "`unit` of systemd that the pair runs; can be\ngiven more than once (tomcat.service)")
 	f.StringVar(&in.group, "group", "", "`file` with Database, Group and more, as in\nPair of a configuration")
-	in.ssh.add(cmd)
+	in.ssh.Add(cmd)
 	f.StringVar(&in.arbiterPassword, "arbiter-password-file", "",
 		"read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
 }
@@ -187,14 +187,14 @@ func (in *pairInput) planned(f placeFlags, o *survey.Options) (g groupFile, v se
 	if g, err = in.readGroup(); err != nil {
 		return g, v, err
 	}
-	base, err := readBase(f.base)
+	base, err := ReadBase(f.base)
 	if err != nil {
 		return g, v, err
 	}
 	o.Plan = func(seen precheck.Input) (install.Options, error) {
 		cl, err := in.cluster(seen, g)
 		return install.Options{Config: cl, ConfigText: cl.JSON(), Base: base, Domain: cluster.GuestName,
-			NoFirewall: f.closed, Parallel: in.ssh.parallel, Planned: true}, err
+			NoFirewall: f.closed, Parallel: in.ssh.Parallel, Planned: true}, err
 	}
 	v = setupValues{
 		VIP: in.vip, Peer: in.peer, Arbiters: in.arbiters, Device: in.device, Second: in.second, Hosts: in.hosts, VMs: in.vms,
@@ -339,11 +339,11 @@ func fenceDevices(file string) (config.Fencing, error) {
 // reachPair reads the passwords, settles which keys of the hosts are taken, and says how they are
 // reached.
 func reachPair(ctx context.Context, a *command.App, in *pairInput, o *survey.Options) error {
-	program, err := ownProgram()
+	program, err := OwnProgram()
 	if err != nil {
 		return err
 	}
-	if err := in.ssh.prepare(ctx, a); err != nil {
+	if err := in.ssh.Prepare(ctx, a); err != nil {
 		return err
 	}
 	hosts := []install.Host{{Name: o.Peer.String(), Addr: o.Peer.String()}}
@@ -357,21 +357,21 @@ func reachPair(ctx context.Context, a *command.App, in *pairInput, o *survey.Opt
 		if len(hosts) == 1 {
 			return fail.Errorf(fail.Invalid, "--arbiter-password-file: only --arbiter quorum:IP has a login")
 		}
-		if other.opt.Password, err = a.Password(ctx, in.arbiterPassword, ""); err != nil {
+		if other.Opt.Password, err = a.Password(ctx, in.arbiterPassword, ""); err != nil {
 			return err
 		}
-	} else if in.ssh.ask && len(hosts) > 1 {
+	} else if in.ssh.Ask && len(hosts) > 1 {
 		typed, err := a.Password(ctx, "",
-			fmt.Sprintf("Password of %s on the arbiter (empty: the same): ", output.Or(in.ssh.opt.User, "root")))
+			fmt.Sprintf("Password of %s on the arbiter (empty: the same): ", output.Or(in.ssh.Opt.User, "root")))
 		if err != nil {
 			return err
 		}
-		other.opt.Password = output.Or(typed, in.ssh.opt.Password)
+		other.Opt.Password = output.Or(typed, in.ssh.Opt.Password)
 	}
-	if err := in.ssh.confirm(ctx, a, hosts); err != nil {
+	if err := in.ssh.Confirm(ctx, a, hosts); err != nil {
 		return err
 	}
-	peer, third := in.ssh.connector(program), other.connector(program)
+	peer, third := in.ssh.Connector(program), other.Connector(program)
 	o.Connect = func(ctx context.Context, addr string, arbiter bool) (install.Conn, error) {
 		if arbiter {
 			return third(ctx, install.Host{Name: addr, Addr: addr})
@@ -385,7 +385,7 @@ func reachPair(ctx context.Context, a *command.App, in *pairInput, o *survey.Opt
 		}
 		return c, nil
 	}
-	o.Tell = tell(a.Env.Stderr)
+	o.Tell = Tell(a.Env.Stderr)
 	return nil
 }
 
@@ -393,7 +393,7 @@ func reachPair(ctx context.Context, a *command.App, in *pairInput, o *survey.Opt
 func pairCheckText(found []precheck.Finding, p output.Painter) string {
 	var b strings.Builder
 	for _, f := range found {
-		writeFinding(&b, p, f.Result, "", checkSaid(p, f.Check, f.Finding), f.Remedy)
+		WriteFinding(&b, p, f.Result, "", CheckSaid(p, f.Check, f.Finding), f.Remedy)
 	}
 	return b.String()
 }

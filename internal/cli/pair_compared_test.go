@@ -37,7 +37,7 @@ func TestComparedText(t *testing.T) {
 		{"it could not be made", never, nil, []string{"compared  never; the last try failed: no route"}},
 		{"nor anew", nil, again, []string{"compared  2026-11-28 09:00:00, 3h ago: all equal; tables: 2, rows: 7; the last try failed: no route"}},
 	} {
-		v := pairView{PairStatus: cluster.PairStatus{Time: now, Nodes: []cluster.PairNode{
+		v := View{PairStatus: cluster.PairStatus{Time: now, Nodes: []cluster.PairNode{
 			{PairHost: cluster.PairHost{Host: "h1"}, PairReport: cluster.PairReport{Compared: c.h1}},
 			{PairHost: cluster.PairHost{Host: "h2"}, PairReport: cluster.PairReport{Compared: c.h2}},
 		}}}
@@ -75,7 +75,7 @@ func TestAStandbyWhoseRowsDifferMayBeRecovered(t *testing.T) {
 // TestWhatIsAtRiskOnTheStandby: a table that is of another engine there is named with its node, wherever the group is.
 func TestWhatIsAtRiskOnTheStandby(t *testing.T) {
 	both, other := "app.log (MyISAM): a crash can lose rows", "app.orders (MEMORY): it is empty after each start"
-	v := pairView{PairStatus: cluster.PairStatus{Owner: cluster.Owner{Host: "h2"}, Nodes: []cluster.PairNode{
+	v := View{PairStatus: cluster.PairStatus{Owner: cluster.Owner{Host: "h2"}, Nodes: []cluster.PairNode{
 		{PairHost: cluster.PairHost{Host: "h1"}, PairReport: cluster.PairReport{Weak: []string{both, other}}},
 		{PairHost: cluster.PairHost{Host: "h2"}, PairReport: cluster.PairReport{Weak: []string{both}}},
 	}}}

@@ -73,8 +73,8 @@ func form(a *command.App, cmd *cobra.Command, s *pairSetup, begun string) error 
 		f := cmd.Flags().Lookup(name)
 		text += fmt.Sprintf("  --%-8s %s\n", name, output.Clean(strings.Trim(f.Value.String(), "[]")))
 	}
-	if !cmd.Flags().Changed("ask-password") && s.ssh.file == "" && s.ssh.opt.Identity == "" {
-		s.ssh.ask = true
+	if !cmd.Flags().Changed("ask-password") && s.ssh.File == "" && s.ssh.Opt.Identity == "" {
+		s.ssh.Ask = true
 		text += "With an empty password the keys in ~/.ssh are used.\n"
 	}
 	return output.Text(a.Env.Stderr, text)

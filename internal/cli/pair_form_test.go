@@ -79,7 +79,7 @@ With an empty password the keys in ~/.ssh are used.
 		t.Errorf("it said\n%s\nwant\n%s", text, want)
 	}
 	if o, err := s.options(cmd); err != nil || oneArbiter(o.Arbiters...) != nil || o.Database != 15 ||
-		o.VIP.String() != "172.16.60.55/16" || !s.ssh.ask {
+		o.VIP.String() != "172.16.60.55/16" || !s.ssh.Ask {
 		t.Errorf("%+v, %v", o, err)
 	}
 }
@@ -95,7 +95,7 @@ func TestFormGoesOn(t *testing.T) {
 	try.Must(t, err)
 	o, err := s.options(cmd)
 	if err != nil || o.Dev != "eth1" || o.Peer.String() != "10.0.0.8" || len(o.Arbiters) != 1 || o.Hosts != 8 ||
-		o.VMs != 0 || o.Database != 33 || s.ssh.ask || strings.Contains(text, "password") {
+		o.VMs != 0 || o.Database != 33 || s.ssh.Ask || strings.Contains(text, "password") {
 		t.Errorf("%+v, %v: %s", o, err, text)
 	}
 	all := []string{"--vip", "10.0.0.9/24", "--peer", "10.0.0.2", "--arbiter", "quorum:10.0.0.3", "--hosts", "1", "--vms", "1"}

@@ -77,7 +77,7 @@ func (n setupNote) same(v setupValues) error {
 // readNote reads what a set-up has noted; nil: none was begun.
 func readNote(path string) (*setupNote, error) {
 	var n setupNote
-	if begun, err := readSetup(path, &n); err != nil || !begun {
+	if begun, err := ReadSetup(path, &n); err != nil || !begun {
 		return nil, err
 	}
 	return &n, nil

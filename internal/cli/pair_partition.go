@@ -121,15 +121,15 @@ waits. A node that is not there does its part when it is back: run the command
 again then. Interrupted, the same command goes on.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return removePartition(a, cmd, args[0], word, "%s is taken away on both nodes\n")
+			return RemovePartition(a, cmd, args[0], word, "%s is taken away on both nodes\n")
 		},
 	}
 	cmd.Flags().StringVar(&word, "yes", "", "the `word` yes: do not ask for it")
 	return cmd
 }
 
-// removePartition asks and takes the partition away; done is said at the end.
-func removePartition(a *command.App, cmd *cobra.Command, name, word, done string) error {
+// RemovePartition asks and takes the partition away; done is said at the end.
+func RemovePartition(a *command.App, cmd *cobra.Command, name, word, done string) error {
 	if word != "" && word != "yes" {
 		return command.Usage(cmd, fmt.Errorf("--yes: value %q: want the word yes", output.Clean(word)))
 	}

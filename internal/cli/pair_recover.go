@@ -81,7 +81,7 @@ node is well. A recovery that was interrupted goes on when it is run again.`,
 		},
 	}
 	f := cmd.Flags()
-	r.ssh.add(cmd)
+	r.ssh.Add(cmd)
 	f.StringVar(&r.arbiterPassword, "arbiter-password-file", "",
 		"read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
@@ -138,7 +138,7 @@ func recoverPair(a *command.App, cmd *cobra.Command, r *pairRecovery, addr strin
 			so.Arbiters = append(so.Arbiters, precheck.Arbiter{Kind: precheck.Quorum, Addrs: []string{h.IP}})
 		}
 	}
-	r.ssh.anew = want
+	r.ssh.Anew = want
 	if err := reachPair(cmd.Context(), a, &r.pairInput, &so); err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func recoverPair(a *command.App, cmd *cobra.Command, r *pairRecovery, addr strin
 		return err
 	}
 	if err := errors.Join(output.Text(a.Env.Stderr, copiedText(p)),
-		output.Text(a.Env.Stdout, viewPair(p).text(output.PainterFor(a.Env.Stdout))+restored)); err != nil {
+		output.Text(a.Env.Stdout, ViewOf(p).text(output.PainterFor(a.Env.Stdout))+restored)); err != nil {
 		return err
 	}
 	return output.Text(a.Env.Stdout,
@@ -293,10 +293,10 @@ func placePair(a *command.App, cmd *cobra.Command, here string, in *pairInput, f
 	}
 	o := install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Domain: cluster.GuestName, NoFirewall: f.closed}
 	var err error
-	if o.Base, err = readBase(f.base); err != nil {
+	if o.Base, err = ReadBase(f.base); err != nil {
 		return err
 	}
-	if err := place(a, cmd, &o, &in.ssh); err != nil {
+	if err := Place(a, cmd, &o, &in.ssh); err != nil {
 		return err
 	}
 	o.Connect = func(ctx context.Context, h install.Host) (install.Conn, error) {
@@ -307,7 +307,7 @@ func placePair(a *command.App, cmd *cobra.Command, here string, in *pairInput, f
 	}
 	res, err := install.Install(ctx, o, false)
 	if err != nil || !res.OK {
-		return installed(cmd, res, err, output.Text(a.Env.Stdout, installText(res, true, output.PainterFor(a.Env.Stdout))))
+		return Installed(cmd, res, err, output.Text(a.Env.Stdout, ResultText(res, true, output.PainterFor(a.Env.Stdout))))
 	}
 	return nil
 }
@@ -327,26 +327,26 @@ func confirmScript(ctx context.Context, a *command.App, peer string) error {
 	return output.Text(a.Env.Stdout, recoveryChecks)
 }
 
-// pairRecoveryScript is the source tool's ms_recovery.sh: PEER, root's password there, and root's
+// RecoveryScript is the source tool's ms_recovery.sh: PEER, root's password there, and root's
 // password at the quorum host. dir is what is installed on this node. Passwords that are not given
 // are asked for on a terminal, which does not show them. keys of hosts are taken without asking.
-func pairRecoveryScript(a *command.App, cmd *cobra.Command, dir string, keys, args []string) (err error) {
+func RecoveryScript(a *command.App, cmd *cobra.Command, dir string, keys, args []string) (err error) {
 	r := &pairRecovery{placeFlags: placeFlags{limit: copyWithin}, dir: dir,
 		confirm: func(ctx context.Context, peer string) error { return confirmScript(ctx, a, peer) }}
-	r.ssh.opt.Port, r.ssh.parallel, r.ssh.trusted = 22, 20, keys
+	r.ssh.Opt.Port, r.ssh.Parallel, r.ssh.Trusted = 22, 20, keys
 	if len(args) == 1 {
 		if in, ok := a.Env.Stdin.(*os.File); !ok || !output.IsTerminal(in) {
 			return command.Usage(cmd,
 				errors.New("want PEER PASSWORD [ARBITER-PASSWORD]; only on a terminal passwords are asked for"))
 		}
-		r.ssh.ask = true
+		r.ssh.Ask = true
 	}
 	secrets, err := os.MkdirTemp("", "holdfast-recover-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(secrets)) }()
-	for i, to := range []*string{&r.ssh.file, &r.arbiterPassword} {
+	for i, to := range []*string{&r.ssh.File, &r.arbiterPassword} {
 		if len(args) > i+1 {
 			*to = fmt.Sprintf("%s/%d", secrets, i)
 			if err := os.WriteFile(*to, []byte(args[i+1]+"\n"), 0o600); err != nil {

@@ -45,7 +45,7 @@ func script(t *testing.T, of *clitest.Agent, dir string, args []string, says ...
 		a.Socket = of.Socket
 		cmd := &cobra.Command{}
 		cmd.SetContext(t.Context())
-		return pairRecoveryScript(a, cmd, dir, nil, args)
+		return RecoveryScript(a, cmd, dir, nil, args)
 	}, says...)
 }
 
@@ -102,7 +102,7 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 			Socket: of.Socket}
 		cmd := &cobra.Command{Use: "ms_recovery.sh"}
 		cmd.SetContext(t.Context())
-		err := pairRecoveryScript(a, cmd, dir, nil, args)
+		err := RecoveryScript(a, cmd, dir, nil, args)
 		return said.String(), err
 	}
 	if text, err := run("yes\n", "0.0.0.2", "secret"); err == nil || fail.ExitCode(err) == fail.ExitRefused ||

@@ -357,7 +357,7 @@ func carryOut(a *command.App, cmd *cobra.Command, s *pairSetup, so survey.Option
 	if err := errors.Join(output.Text(a.Env.Stderr, copiedText(p)), os.Remove(install.SetupFile)); err != nil {
 		return err
 	}
-	return output.Text(a.Env.Stdout, viewPair(p).text(output.PainterFor(a.Env.Stdout)))
+	return output.Text(a.Env.Stdout, ViewOf(p).text(output.PainterFor(a.Env.Stdout)))
 }
 
 // beginPair begins with this node's data, unless that was done. The agent may need a while.

@@ -16,19 +16,20 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// pairView is a pair as `pair status` shows it to programs.
-type pairView struct {
+// View is a pair as `pair status` shows it to programs.
+type View struct {
 	Health cluster.Health `json:"health"`
 	Why    []string       `json:"why"` // not healthy
 	cluster.PairStatus
 }
 
-func viewPair(p cluster.PairStatus) pairView {
+// ViewOf is how a pair is.
+func ViewOf(p cluster.PairStatus) View {
 	h, why := p.Health()
 	if why == nil {
 		why = []string{}
 	}
-	return pairView{h, why, p}
+	return View{h, why, p}
 }
 
 func pairStatusCmd(a *command.App) *cobra.Command {
@@ -53,7 +54,7 @@ nobody could be asked.`,
 			if err != nil {
 				return err
 			}
-			v := viewPair(p)
+			v := ViewOf(p)
 			if js {
 				err = output.JSON(a.Env.Stdout, v, false)
 			} else {
@@ -62,15 +63,15 @@ nobody could be asked.`,
 			if err != nil {
 				return err
 			}
-			return v.exit()
+			return v.Exit()
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
 	return cmd
 }
 
-// exit is the exit code of a health, without a word: all is said.
-func (v pairView) exit() error {
+// Exit is the exit code of a health, without a word: all is said.
+func (v View) Exit() error {
 	switch v.Health {
 	case cluster.Healthy:
 		return nil
@@ -90,7 +91,7 @@ func watchPair(ctx context.Context, a *command.App, c *api.Client, js bool) erro
 		if err != nil {
 			return err
 		}
-		v := viewPair(p)
+		v := ViewOf(p)
 		text := v.text(output.PainterFor(a.Env.Stdout))
 		if text == last {
 			continue
@@ -108,8 +109,8 @@ func watchPair(ctx context.Context, a *command.App, c *api.Client, js bool) erro
 	return nil
 }
 
-// crm is the first part, word by word as the source tool's `crm status` has it.
-func (v pairView) crm() string {
+// CRM is the first part, word by word as the source tool's `crm status` has it.
+func (v View) CRM() string {
 	var b strings.Builder
 	online := func(up bool) string {
 		if up {
@@ -168,7 +169,7 @@ func (v pairView) crm() string {
 }
 
 // nodes are the node that has the group, or had it last, and the other one.
-func (v pairView) nodes() (master, slave cluster.PairNode) {
+func (v View) nodes() (master, slave cluster.PairNode) {
 	if len(v.Nodes) != 2 {
 		return master, slave
 	}
@@ -180,7 +181,7 @@ func (v pairView) nodes() (master, slave cluster.PairNode) {
 
 // partition is the file system beside the data, as the active node tells of it, or the other one; nil:
 // there is none.
-func (v pairView) partition() *cluster.PairPartition {
+func (v View) partition() *cluster.PairPartition {
 	master, slave := v.nodes()
 	if master.Partition != nil {
 		return master.Partition
@@ -209,7 +210,7 @@ func partitionText(n cluster.PairNode) string {
 }
 
 // comparedText is how the last comparison of the rows of both nodes ended.
-func (v pairView) comparedText(b *strings.Builder, p output.Painter) {
+func (v View) comparedText(b *strings.Builder, p output.Painter) {
 	c := v.Compared()
 	if c == nil {
 		return
@@ -242,7 +243,7 @@ func (v pairView) comparedText(b *strings.Builder, p output.Painter) {
 // text is the pair for people.
 // weak are what can lose rows on the active node, and what can on the standby only, by its name: there a table should have the
 // engine that it has on the active node.
-func (v pairView) weak() (out []string) {
+func (v View) weak() (out []string) {
 	master, slave := v.nodes()
 	out = slices.Clone(master.Weak)
 	for _, w := range slave.Weak {
@@ -253,9 +254,9 @@ func (v pairView) weak() (out []string) {
 	return out
 }
 
-func (v pairView) text(p output.Painter) string {
+func (v View) text(p output.Painter) string {
 	var b strings.Builder
-	b.WriteString(v.crm())
+	b.WriteString(v.CRM())
 	c := map[cluster.Health]output.Colour{cluster.Healthy: output.Green, cluster.Degraded: output.Yellow,
 		cluster.Broken: output.Red}[v.Health]
 	output.Say(&b, p, "pair", c, string(v.Health))

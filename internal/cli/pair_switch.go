@@ -399,13 +399,14 @@ func pairStartCmd(a *command.App) *cobra.Command {
 		Use:   "start",
 		Short: "Start the services of the pair",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return startPair(a, cmd, timeout) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return StartPair(a, cmd, timeout) },
 	}
 	pairTimeout(cmd, &timeout)
 	return cmd
 }
 
-func startPair(a *command.App, cmd *cobra.Command, timeout time.Duration) error {
+// StartPair starts the services, and waits for them.
+func StartPair(a *command.App, cmd *cobra.Command, timeout time.Duration) error {
 	return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 		if err := c.Start(ctx, ""); err != nil {
 			return err
@@ -430,13 +431,14 @@ func pairStopCmd(a *command.App) *cobra.Command {
 They stay stopped until "start", also across reboots. It can be interrupted, and
 called again.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return stopPair(a, cmd, timeout) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return StopPair(a, cmd, timeout) },
 	}
 	pairTimeout(cmd, &timeout)
 	return cmd
 }
 
-func stopPair(a *command.App, cmd *cobra.Command, timeout time.Duration) error {
+// StopPair stops the services, and waits for that.
+func StopPair(a *command.App, cmd *cobra.Command, timeout time.Duration) error {
 	return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 		if err := c.Stop(ctx, false, ""); err != nil {
 			return err
@@ -461,7 +463,7 @@ func showPair(a *command.App, p cluster.PairStatus, js bool, err error) error {
 	case err != nil:
 		return err
 	case js:
-		return output.JSON(a.Env.Stdout, viewPair(p), false)
+		return output.JSON(a.Env.Stdout, ViewOf(p), false)
 	}
-	return output.Text(a.Env.Stdout, viewPair(p).text(output.PainterFor(a.Env.Stdout)))
+	return output.Text(a.Env.Stdout, ViewOf(p).text(output.PainterFor(a.Env.Stdout)))
 }

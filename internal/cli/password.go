@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// defaultPassword is what the source tool resets the password to.
-const defaultPassword = "password"
+// DefaultPassword is what the source tool resets the password to.
+const DefaultPassword = "password"
 
 func resetPasswordCmd(a *command.App) *cobra.Command {
 	var file string
@@ -36,7 +36,7 @@ is in no log, and not in the store.`,
 			if ask && file != "" {
 				return command.Usage(cmd, errors.New("--ask and --password-file exclude each other"))
 			}
-			password := defaultPassword
+			password := DefaultPassword
 			if ask || file != "" {
 				if password, err = newPassword(a, cmd, file); err != nil {
 					return err
@@ -46,9 +46,9 @@ is in no log, and not in the store.`,
 			if err != nil {
 				return err
 			}
-			if password == defaultPassword {
+			if password == DefaultPassword {
 				err = output.Text(a.Env.Stderr, "warning: everybody knows this password (\""+
-					defaultPassword+"\"): change it now, with passwd in the\nmanagement VM\n")
+					DefaultPassword+"\"): change it now, with passwd in the\nmanagement VM\n")
 			}
 			if err != nil {
 				return err

@@ -22,12 +22,12 @@ const (
 	retryEvery = 200 * time.Millisecond // between two tries to reach an agent that went away
 )
 
-// goal is a request and the state that it leads to.
-type goal struct {
-	name    string // of the command
-	request func(context.Context, *api.Client) error
-	reached func(cluster.Status) bool
-	result  func(cluster.Status) string // a line for people
+// Goal is a request and the state that it leads to.
+type Goal struct {
+	Name    string // of the command
+	Request func(context.Context, *api.Client) error
+	Reached func(cluster.Status) bool
+	Result  func(cluster.Status) string // a line for people
 }
 
 func startCmd(a *command.App) *cobra.Command {
@@ -39,11 +39,11 @@ func startCmd(a *command.App) *cobra.Command {
 the management VM runs.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return pursue(a, cmd, timeout, goal{
-				name:    "start",
-				request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") },
-				reached: started,
-				result:  runningText,
+			return pursue(a, cmd, timeout, Goal{
+				Name:    "start",
+				Request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") },
+				Reached: Started,
+				Result:  runningText,
 			})
 		},
 	}
@@ -65,16 +65,16 @@ and the watchdogs are disarmed, for work on switches or storage. "start" ends
 that.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			g := goal{
-				name:    "stop",
-				request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") },
-				reached: stopped,
-				result:  stoppedText,
+			g := Goal{
+				Name:    "stop",
+				Request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") },
+				Reached: Stopped,
+				Result:  stoppedText,
 			}
 			if handsOff {
-				g.request = func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, true, "") }
-				g.reached = frozen
-				g.result = func(cluster.Status) string {
+				g.Request = func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, true, "") }
+				g.Reached = frozen
+				g.Result = func(cluster.Status) string {
 					return "hands are off: nothing is decided, watchdogs are disarmed; end it with: holdfast start"
 				}
 			}
@@ -90,8 +90,8 @@ func timeoutFlag(cmd *cobra.Command, d *time.Duration) {
 	cmd.Flags().DurationVar(d, "timeout", progress.DefaultWait, "wait for this `time` at most; 0: not at all")
 }
 
-// started: the guest runs, and the host that runs it watches it.
-func started(s cluster.Status) bool {
+// Started: the guest runs, and the host that runs it watches it.
+func Started(s cluster.Status) bool {
 	if !s.Want.Run || s.Want.HandsOff || s.Owner.State != cluster.Running {
 		return false
 	}
@@ -103,8 +103,8 @@ func started(s cluster.Status) bool {
 	return true
 }
 
-// stopped: nobody may run the guest.
-func stopped(s cluster.Status) bool {
+// Stopped: nobody may run the guest.
+func Stopped(s cluster.Status) bool {
 	return !s.Want.Run && s.Owner.Holder() == ""
 }
 
@@ -123,7 +123,7 @@ func armed(s cluster.Status) []cluster.HostID {
 }
 
 // pursue makes a request and waits until the cluster has got there.
-func pursue(a *command.App, cmd *cobra.Command, timeout time.Duration, g goal) error {
+func pursue(a *command.App, cmd *cobra.Command, timeout time.Duration, g Goal) error {
 	js, err := a.AsJSON(cmd)
 	if err != nil {
 		return err
@@ -136,25 +136,25 @@ func pursue(a *command.App, cmd *cobra.Command, timeout time.Duration, g goal) e
 		return err
 	}
 	defer c.Close()
-	if err := g.request(cmd.Context(), c); err != nil {
+	if err := g.Request(cmd.Context(), c); err != nil {
 		return err
 	}
 	if timeout == 0 {
 		if js {
 			return showNow(cmd.Context(), a, c)
 		}
-		return output.Text(a.Env.Stdout, g.name+" is requested\n")
+		return output.Text(a.Env.Stdout, g.Name+" is requested\n")
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
-	s, err := wait(ctx, a, c, g)
+	s, err := Wait(ctx, a, c, g)
 	if err != nil {
 		return err
 	}
 	if js {
 		return showStatus(a, s)
 	}
-	return output.Text(a.Env.Stdout, g.result(s)+"\n")
+	return output.Text(a.Env.Stdout, g.Result(s)+"\n")
 }
 
 func showNow(ctx context.Context, a *command.App, c *api.Client) error {
@@ -168,9 +168,9 @@ func showNow(ctx context.Context, a *command.App, c *api.Client) error {
 // inText are the times in a sentence: one that says the same a second later is no news.
 var inText = regexp.MustCompile(`\b[0-9][0-9.]*(ms|s|m|h)[0-9.ms]*\b`)
 
-// wait follows the status until the goal is reached, and says on stderr what is
+// Wait follows the status until the goal is reached, and says on stderr what is
 // waited for. An agent that goes away is asked again: it may be restarting.
-func wait(ctx context.Context, a *command.App, c *api.Client, g goal) (cluster.Status, error) {
+func Wait(ctx context.Context, a *command.App, c *api.Client, g Goal) (cluster.Status, error) {
 	said := ""
 	for {
 		var broken error
@@ -179,7 +179,7 @@ func wait(ctx context.Context, a *command.App, c *api.Client, g goal) (cluster.S
 				broken = err
 				break
 			}
-			if g.reached(s) {
+			if g.Reached(s) {
 				return s, nil
 			}
 			text := waitText(s)
@@ -191,7 +191,7 @@ func wait(ctx context.Context, a *command.App, c *api.Client, g goal) (cluster.S
 			}
 		}
 		if err := ctx.Err(); err != nil {
-			return cluster.Status{}, progress.Unfinished(g.name, err, said)
+			return cluster.Status{}, progress.Unfinished(g.Name, err, said)
 		}
 		var e *fail.Error
 		if errors.As(broken, &e) && e.Kind != fail.Unavailable {

@@ -21,7 +21,8 @@ import (
 // defaultRate is how many packets a second each target gets.
 const defaultRate = 10.0
 
-func probeCmd(a *command.App) *cobra.Command {
+// ProbeCommand counts the packets that targets lose.
+func ProbeCommand(a *command.App) *cobra.Command {
 	o := losses.Order{}
 	var file string
 	var arp bool

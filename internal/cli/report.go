@@ -197,7 +197,7 @@ type waits struct {
 func newWaits(to io.Writer) *waits {
 	ctx, stop := context.WithCancel(context.Background())
 	w := &waits{stop: stop, done: make(chan struct{})}
-	say := tell(to)
+	say := Tell(to)
 	go func() {
 		defer close(w.done)
 		for clock.Sleep(ctx, waitsTell) {
@@ -338,7 +338,7 @@ func (r *reporter) cluster() []support.Part {
 		if err != nil {
 			return err
 		}
-		return output.Text(w, installText(install.Result{Report: d}, true, output.Painter{}))
+		return output.Text(w, ResultText(install.Result{Report: d}, true, output.Painter{}))
 	}}
 	version := []support.Part{
 		ask(r, "version.json", func(ctx context.Context, c *api.Client) (map[string]any, error) {
@@ -359,14 +359,14 @@ func (r *reporter) cluster() []support.Part {
 	return append(version,
 		ask(r, "status.json", func(ctx context.Context, c *api.Client) (cluster.Status, error) {
 			s, err := c.Status(ctx)
-			return jsonStatus(s), err
+			return ForPrograms(s), err
 		}),
 		support.Part{Name: "status.txt", Get: func(ctx context.Context, w io.Writer) error {
 			s, err := r.c.Status(ctx)
 			if err != nil {
 				return err
 			}
-			return output.Text(w, statusText(s, output.Painter{}))
+			return output.Text(w, StatusText(s, output.Painter{}))
 		}},
 		support.Part{Name: "events.json", Tail: true, Get: func(ctx context.Context, w io.Writer) error {
 			var after int64

@@ -26,8 +26,8 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	f.StringVar(&a.Cert, "cert", "", "PEM `file` with the client certificate, for --server")
 	f.StringVar(&a.Key, "key", "", "PEM `file` with the client's key, for --server")
 	f.StringVarP(&a.Output, "output", "o", "text", "output `format`, text or json")
-	root.AddCommand(versionCmd(a), configCmd(a), pairCmd(a), transitionCmd(a), probeCmd(a))
-	for _, tool := range []func(*command.App) []*cobra.Command{haCommands, installerCommands, doctorCommands, upgradeCommands} {
+	root.AddCommand(versionCmd(a), ConfigCommand(a), PairCommand(a), TransitionCommand(a), ProbeCommand(a))
+	for _, tool := range []func(*command.App) []*cobra.Command{Commands, InstallerCommands, DoctorCommands, UpgradeCommands} {
 		root.AddCommand(tool(a)...)
 	}
 	checkOutput(a, root)

@@ -38,8 +38,8 @@ func Main(args []string, env command.Env) int {
 		return run(args, of, called{func(command.Env) *cobra.Command { return tool }, fails, asItIs})
 	}
 	if ZshaCalled() {
-		return run(zshaArgs(args), of, called{NewZsha, zshaErrors,
-			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(zshaWriter{w}, l) }})
+		return run(ZshaArgs(args), of, called{NewZsha, ZshaErrors,
+			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(ZshaWriter{w}, l) }})
 	}
 	return Run(args, env, New)
 }

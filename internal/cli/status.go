@@ -38,7 +38,7 @@ func statusCmd(a *command.App) *cobra.Command {
 			if js {
 				return showStatus(a, s)
 			}
-			return output.Text(a.Env.Stdout, statusText(s, output.PainterFor(a.Env.Stdout)))
+			return output.Text(a.Env.Stdout, StatusText(s, output.PainterFor(a.Env.Stdout)))
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
@@ -47,11 +47,11 @@ func statusCmd(a *command.App) *cobra.Command {
 
 // showStatus is for programs.
 func showStatus(a *command.App, s cluster.Status) error {
-	return output.JSON(a.Env.Stdout, jsonStatus(s), false)
+	return output.JSON(a.Env.Stdout, ForPrograms(s), false)
 }
 
-// jsonStatus makes the form for programs: a list is never null, and sorted.
-func jsonStatus(s cluster.Status) cluster.Status {
+// ForPrograms makes the form for programs: a list is never null, and sorted.
+func ForPrograms(s cluster.Status) cluster.Status {
 	s.Hosts = sortedHosts(s)
 	return s
 }
@@ -79,12 +79,12 @@ func watchStatus(ctx context.Context, a *command.App, c *api.Client, js bool) er
 			return err
 		}
 		if js {
-			if err := output.JSON(a.Env.Stdout, jsonStatus(s), true); err != nil {
+			if err := output.JSON(a.Env.Stdout, ForPrograms(s), true); err != nil {
 				return err
 			}
 			continue
 		}
-		text := statusText(s, p)
+		text := StatusText(s, p)
 		switch {
 		case terminal:
 			text = "\x1b[H\x1b[2J" + text
@@ -102,8 +102,8 @@ func watchStatus(ctx context.Context, a *command.App, c *api.Client, js bool) er
 	return nil
 }
 
-// statusText writes a status for people, in at most 80 columns.
-func statusText(s cluster.Status, p output.Painter) string {
+// StatusText writes a status for people, in at most 80 columns.
+func StatusText(s cluster.Status, p output.Painter) string {
 	var b strings.Builder
 	output.Say(&b, p, "cluster", output.Plain,
 		fmt.Sprintf("%s, seen from %s at %s", output.Or(s.Cluster, "(no id)"), output.Or(s.Self, "(no name)"),

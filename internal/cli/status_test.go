@@ -30,7 +30,7 @@ func TestACutOffHostDoesNotSayThatTheVMIsOnIt(t *testing.T) {
 		x := s
 		x.Hosts = append([]cluster.HostStatus{}, s.Hosts...)
 		c.change(&x)
-		text := strings.Join(strings.Fields(statusText(x, output.Painter{})), " ")
+		text := strings.Join(strings.Fields(StatusText(x, output.Painter{})), " ")
 		if got := strings.Contains(text, gone); got != c.want {
 			t.Errorf("%s: %t, want %t:\n%s", c.what, got, c.want, text)
 		}
@@ -60,7 +60,7 @@ func TestASilentHolder(t *testing.T) {
 		Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: "h1"}, Silent: 7 * time.Second},
 			{Host: cluster.Host{Name: "h2", Fit: true}, Alive: true}},
 	}
-	text := strings.Join(strings.Fields(statusText(s, output.Painter{})), " ")
+	text := strings.Join(strings.Fields(StatusText(s, output.Painter{})), " ")
 	for _, want := range []string{"running on h1, epoch 1.3; this is 7s old: h1 is silent",
 		"takeover under way, 9s after the last word of h1"} {
 		if !strings.Contains(text, want) {
@@ -68,7 +68,7 @@ func TestASilentHolder(t *testing.T) {
 		}
 	}
 	s.Hosts[0].Silent = time.Second // its renewal may be on its way
-	if text := statusText(s, output.Painter{}); strings.Contains(text, "under way") || strings.Contains(text, "1s old") {
+	if text := StatusText(s, output.Painter{}); strings.Contains(text, "under way") || strings.Contains(text, "1s old") {
 		t.Error(text)
 	}
 }

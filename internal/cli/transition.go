@@ -18,7 +18,8 @@ import (
 	align "holdfast/internal/transition/db"
 )
 
-func transitionCmd(a *command.App) *cobra.Command {
+// TransitionCommand has the commands of a transition.
+func TransitionCommand(a *command.App) *cobra.Command {
 	db := command.Group("db", "Bring the rows of an old platform's databases into a new one's",
 		dbPlanCmd(a), dbRunCmd(a), dbVerifyCmd(a), dbProfileCmd(a), dbCleanCmd(a))
 	db.Long = `Brings the rows of an old platform's databases into the tables of a new one's,

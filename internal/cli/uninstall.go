@@ -21,11 +21,11 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// sureFlag is the source tool's word for it.
-const sureFlag = "yes-i-really-really-mean-it"
+// SureFlag is the source tool's word for it.
+const SureFlag = "yes-i-really-really-mean-it"
 
 func uninstallCmd(a *command.App) *cobra.Command {
-	var ssh sshFlags
+	var ssh SSHFlags
 	var file, list, base string
 	var sure bool
 	cmd := &cobra.Command{
@@ -50,18 +50,18 @@ it is run again.`,
 			}
 			if !sure {
 				if file != "" || list != "" || base != "" { // what is wrong in them is told first
-					if _, err := uninstallOptions(a, cmd, file, list, base); err != nil {
+					if _, err := UninstallOptions(a, cmd, file, list, base); err != nil {
 						return err
 					}
 				}
 				return fail.Errorf(fail.Refused,
-					"this stops what the cluster keeps up, and ends its protection").With("if you are certain: --" + sureFlag)
+					"this stops what the cluster keeps up, and ends its protection").With("if you are certain: --" + SureFlag)
 			}
-			o, err := uninstallOptions(a, cmd, file, list, base)
+			o, err := UninstallOptions(a, cmd, file, list, base)
 			if err != nil {
 				return err
 			}
-			if err := ssh.login(cmd.Context(), a, o); err != nil {
+			if err := ssh.Login(cmd.Context(), a, o); err != nil {
 				return err
 			}
 			return uninstall(a, cmd, o, &ssh, js)
@@ -71,14 +71,14 @@ it is run again.`,
 	f.StringVarP(&file, "config", "c", "", "the cluster's configuration `file`\n(default: that of this host)")
 	f.StringVar(&list, "hosts", "", "`file` with hosts that run guests only")
 	f.StringVar(&base, "settings", "", "`file` with settings of all agents")
-	f.BoolVar(&sure, sureFlag, false, "do it")
-	ssh.add(cmd)
+	f.BoolVar(&sure, SureFlag, false, "do it")
+	ssh.Add(cmd)
 	return cmd
 }
 
-// uninstallOptions are those of the configuration in a file, "": of this host, or of the set-up of a pair
+// UninstallOptions are those of the configuration in a file, "": of this host, or of the set-up of a pair
 // that was begun here and did not come to an installation.
-func uninstallOptions(a *command.App, cmd *cobra.Command, file, list, base string) (o install.Options, err error) {
+func UninstallOptions(a *command.App, cmd *cobra.Command, file, list, base string) (o install.Options, err error) {
 	if begun, err := install.PairBegun(install.SetupLock, ""); err != nil || begun != "" {
 		if err == nil {
 			err = fail.Errorf(fail.Refused, "%s on this host", begun).With("wait for its end")
@@ -90,13 +90,13 @@ func uninstallOptions(a *command.App, cmd *cobra.Command, file, list, base strin
 	var note struct {
 		Config config.Cluster `json:"config"`
 	}
-	begun, err := readSetup(install.SetupFile, &note)
+	begun, err := ReadSetup(install.SetupFile, &note)
 	switch {
 	case err != nil:
 		return o, err
 	case file == "" && begun && errors.Is(missing, fs.ErrNotExist):
 		o = install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Undersized: true, Domain: cluster.GuestName}
-		if o.Base, err = readBase(base); err != nil {
+		if o.Base, err = ReadBase(base); err != nil {
 			return o, err
 		}
 		o.Last = note.Config.Pair.Nodes[0]
@@ -104,7 +104,7 @@ func uninstallOptions(a *command.App, cmd *cobra.Command, file, list, base strin
 		return o, fail.Errorf(fail.Invalid, "this host has no configuration of a cluster: there is no %s", own).
 			With("run this on a host of the cluster, or name its configuration: holdfast uninstall -c FILE")
 	default:
-		if o, err = installOptions(a, cmd, own, list, base, true); err != nil {
+		if o, err = InstallOptions(a, cmd, own, list, base, true); err != nil {
 			return o, err
 		}
 		n, err := config.LoadNode(install.SettingsFile)
@@ -116,8 +116,8 @@ func uninstallOptions(a *command.App, cmd *cobra.Command, file, list, base strin
 	return o, nil
 }
 
-// readSetup reads what a set-up of a pair has noted in that file, and whether one was begun.
-func readSetup(path string, note any) (begun bool, err error) {
+// ReadSetup reads what a set-up of a pair has noted in that file, and whether one was begun.
+func ReadSetup(path string, note any) (begun bool, err error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -131,29 +131,30 @@ func readSetup(path string, note any) (begun bool, err error) {
 	return true, nil
 }
 
-func uninstall(a *command.App, cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {
-	res, err := runUninstall(a, cmd, &o, ssh)
+func uninstall(a *command.App, cmd *cobra.Command, o install.Options, ssh *SSHFlags, js bool) error {
+	res, err := RunUninstall(a, cmd, &o, ssh)
 	if js {
 		err = errors.Join(err, output.JSON(a.Env.Stdout, res, false))
 	} else {
-		err = errors.Join(err, output.Text(a.Env.Stdout, removedText(res, output.PainterFor(a.Env.Stdout))))
+		err = errors.Join(err, output.Text(a.Env.Stdout, RemovedText(res, output.PainterFor(a.Env.Stdout))))
 		if p := o.Config.Pair; err == nil && res.OK && p != nil && p.Device == nil {
 			err = output.Text(a.Env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start "+
 				"it there: systemctl enable --now %s\n", output.Clean(p.Full().Database.Datadir), install.DatabaseUnit))
 		}
 	}
-	return uninstalled(cmd, res, err)
+	return Uninstalled(cmd, res, err)
 }
 
-func runUninstall(a *command.App, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (install.Removed, error) {
+// RunUninstall takes Holdfast away.
+func RunUninstall(a *command.App, cmd *cobra.Command, o *install.Options, ssh *SSHFlags) (install.Removed, error) {
 	if err := over(a, cmd, o, ssh); err != nil {
 		return install.Removed{}, err
 	}
 	return install.Uninstall(cmd.Context(), *o)
 }
 
-// uninstalled is the error that an uninstallation ends with.
-func uninstalled(cmd *cobra.Command, res install.Removed, err error) error {
+// Uninstalled is the error that an uninstallation ends with.
+func Uninstalled(cmd *cobra.Command, res install.Removed, err error) error {
 	switch {
 	case cmd.Context().Err() != nil:
 		return fail.Errorf(fail.Canceled, "uninstall: interrupted; run it again to go on")
@@ -165,9 +166,10 @@ func uninstalled(cmd *cobra.Command, res install.Removed, err error) error {
 	return nil
 }
 
-func removedText(res install.Removed, p output.Painter) string {
+// RemovedText tells what was removed, and where.
+func RemovedText(res install.Removed, p output.Painter) string {
 	var b strings.Builder
-	b.WriteString(installText(install.Result{Report: res.Report}, false, p))
+	b.WriteString(ResultText(install.Result{Report: res.Report}, false, p))
 	for _, host := range slices.Sorted(maps.Keys(res.Gone)) {
 		fmt.Fprintf(&b, "%-10s %d paths removed\n", output.Clean(host), len(res.Gone[host]))
 		for _, l := range res.Left[host] {

@@ -26,12 +26,12 @@ func TestNothingWraps(t *testing.T) {
 		store.Members = append(store.Members, cluster.StoreMember{Name: string(h.Name), Version: "3.7.1"})
 	}
 	views := map[string]string{
-		"status":     statusText(s, p),
+		"status":     StatusText(s, p),
 		"host list":  hostsText(hostLines(s, nil), false, p),
 		"jobs list":  jobsText([]job.View{j}, p),
 		"jobs show":  jobText(j, p),
 		"store":      storeText(store, p),
-		"not colour": statusText(s, output.Painter{Cuts: true}),
+		"not colour": StatusText(s, output.Painter{Cuts: true}),
 	}
 	for name, text := range views {
 		if bad := clitest.TooWide(text, output.Width); len(bad) > 0 {

@@ -28,8 +28,8 @@ import (
 // ZshaName is the name under which this program takes the source tool's commands.
 const ZshaName = "zsha"
 
-// zshaErrors stands before errors, as before those that the source tool has from libvirt.
-const zshaErrors = "error"
+// ZshaErrors stands before errors, as before those that the source tool has from libvirt.
+const ZshaErrors = "error"
 
 // zshaConf is its command for the status with the configuration.
 const zshaConf = "status-conf"
@@ -44,7 +44,7 @@ const (
 // NewZsha returns the source tool's command line. It prints what that tool prints;
 // the exit codes are ours.
 func NewZsha(env command.Env) *cobra.Command {
-	env.Stderr = zshaWriter{env.Stderr}
+	env.Stderr = ZshaWriter{env.Stderr}
 	a := &command.App{Env: env, Output: "text"}
 	root := &cobra.Command{
 		Use: ZshaName, Short: "The commands of the suite that Holdfast replaces", Long: zshaHelp, Example: zshaExample,
@@ -83,8 +83,8 @@ func NewZsha(env command.Env) *cobra.Command {
 	return root
 }
 
-// zshaArgs are arguments as NewZsha takes them: the manual also has "status -conf".
-func zshaArgs(args []string) []string {
+// ZshaArgs are arguments as NewZsha takes them: the manual also has "status -conf".
+func ZshaArgs(args []string) []string {
 	for i := range len(args) - 1 {
 		if args[i] == "status" && args[i+1] == "-conf" {
 			return slices.Concat(args[:i], []string{zshaConf}, args[i+2:])
@@ -197,8 +197,8 @@ func zshaImport(a *command.App, cmd *cobra.Command, file string) error {
 	}
 	in.Check = false
 	told := *a
-	told.Env.Stdout = zshaWriter{a.Env.Stdout}
-	return importConfig(cmd.Context(), &told, c, false, in, true)
+	told.Env.Stdout = ZshaWriter{a.Env.Stdout}
+	return ImportRevision(cmd.Context(), &told, c, false, in, true)
 }
 
 // zshaOpen begins a command that is about the management VM. instead does the same for a pair, which has none.
@@ -296,13 +296,13 @@ func zshaEach(cl config.Cluster) string {
 }
 
 // zshaDo makes a request of the whole cluster, and waits until it is done.
-func zshaDo(a *command.App, cmd *cobra.Command, before, after string, g goal) error {
-	c, _, cl, err := zshaOpen(a, cmd, "holdfast pair "+g.name)
+func zshaDo(a *command.App, cmd *cobra.Command, before, after string, g Goal) error {
+	c, _, cl, err := zshaOpen(a, cmd, "holdfast pair "+g.Name)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if err := g.request(cmd.Context(), c); err != nil {
+	if err := g.Request(cmd.Context(), c); err != nil {
 		return err
 	}
 	if err := output.Text(a.Env.Stdout, before+zshaEach(cl)); err != nil {
@@ -310,21 +310,21 @@ func zshaDo(a *command.App, cmd *cobra.Command, before, after string, g goal) er
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), progress.DefaultWait)
 	defer cancel()
-	if _, err := wait(ctx, a, c, g); err != nil {
+	if _, err := Wait(ctx, a, c, g); err != nil {
 		return err
 	}
 	return output.Text(a.Env.Stdout, after)
 }
 
 func zshaStop(a *command.App, cmd *cobra.Command) error {
-	return zshaDo(a, cmd, "start shutdown cluster\n", "shutdown cluster finished\n", goal{
-		name: "stop", request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") }, reached: stopped,
+	return zshaDo(a, cmd, "start shutdown cluster\n", "shutdown cluster finished\n", Goal{
+		Name: "stop", Request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") }, Reached: Stopped,
 	})
 }
 
 func zshaStart(a *command.App, cmd *cobra.Command) error {
-	return zshaDo(a, cmd, "", "", goal{
-		name: "start", request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") }, reached: started,
+	return zshaDo(a, cmd, "", "", Goal{
+		Name: "start", Request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") }, Reached: Started,
 	})
 }
 
@@ -334,7 +334,7 @@ func zshaReset(a *command.App, cmd *cobra.Command) error {
 		return err
 	}
 	defer c.Close()
-	r, err := c.ResetPassword(cmd.Context(), defaultPassword)
+	r, err := c.ResetPassword(cmd.Context(), DefaultPassword)
 	if err != nil {
 		return err
 	}

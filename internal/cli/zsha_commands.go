@@ -117,7 +117,7 @@ func zshaOne(a *command.App, use, short, long, example string,
 
 // zshaInstall takes the password as an argument, as the source tool does.
 func zshaInstall(a *command.App) *cobra.Command {
-	var ssh sshFlags
+	var ssh SSHFlags
 	var password, file, base string
 	var undersized, check, yes, closed bool
 	cmd := &cobra.Command{
@@ -133,7 +133,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			if file == "" {
 				return command.Usage(cmd, errors.New("want -c CONFIGURATION-FILE-PATH"))
 			}
-			o, err := installOptions(a, cmd, file, "", base, undersized)
+			o, err := InstallOptions(a, cmd, file, "", base, undersized)
 			if err == nil {
 				err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast pair setup")
 			}
@@ -143,11 +143,11 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			if err := output.Text(a.Env.Stdout, "config file check pass\n"); err != nil {
 				return err
 			}
-			if err := ssh.prepare(cmd.Context(), a); err != nil {
+			if err := ssh.Prepare(cmd.Context(), a); err != nil {
 				return err
 			}
 			if password != "" {
-				ssh.opt.Password = password
+				ssh.Opt.Password = password
 				if err := output.Text(a.Env.Stderr, "warning: others on this host can read the password among the "+
 					"arguments of running programs, and the shell keeps it: use --ask-password\n"); err != nil {
 					return err
@@ -165,28 +165,28 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 	f.BoolVar(&check, "check", false, "check only")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
-	ssh.add(cmd)
+	ssh.Add(cmd)
 	return cmd
 }
 
 func zshaUninstall(a *command.App) *cobra.Command {
-	var ssh sshFlags
+	var ssh SSHFlags
 	var file, base string
 	var sure bool
 	cmd := &cobra.Command{
-		Use: "uninstall --" + sureFlag, Short: "uninstall from all nodes",
+		Use: "uninstall --" + SureFlag, Short: "uninstall from all nodes",
 		Long: `Stops the management VM, ends the agents of all hosts by SSH, and removes what
 was installed there. The image and all else in the shared directory stay.
 Refused, and nothing is changed, while a host does not answer.`,
-		Example: "  zsha uninstall --" + sureFlag + " --ask-password",
+		Example: "  zsha uninstall --" + SureFlag + " --ask-password",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !sure {
-				if o, err := uninstallOptions(a, cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
+				if o, err := UninstallOptions(a, cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
 					return zshaOfPair(true, "holdfast uninstall")
 				}
 				err := output.Text(a.Env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are "+
-					"*ABSOLUTELY CERTAIN* that is what you want, followed by --"+sureFlag+".\n")
+					"*ABSOLUTELY CERTAIN* that is what you want, followed by --"+SureFlag+".\n")
 				if err == nil {
 					err = fail.Errorf(fail.Refused, "") // all is said
 				}
@@ -198,19 +198,19 @@ Refused, and nothing is changed, while a host does not answer.`,
 	f := cmd.Flags()
 	f.StringVarP(&file, "config", "c", "", "the cluster's configuration `file`")
 	f.StringVar(&base, "settings", "", "`file` with settings of all agents")
-	f.BoolVar(&sure, sureFlag, false, "do it")
-	ssh.add(cmd)
+	f.BoolVar(&sure, SureFlag, false, "do it")
+	ssh.Add(cmd)
 	return cmd
 }
 
-// zshaWriter writes texts of Holdfast for who uses the source tool's commands: they name those.
-type zshaWriter struct{ io.Writer }
+// ZshaWriter writes texts of Holdfast for who uses the source tool's commands: they name those.
+type ZshaWriter struct{ io.Writer }
 
 // Beneath is where the texts go.
-func (w zshaWriter) Beneath() io.Writer { return w.Writer }
+func (w ZshaWriter) Beneath() io.Writer { return w.Writer }
 
 // Write reports as written all of p, or nothing.
-func (w zshaWriter) Write(p []byte) (int, error) {
+func (w ZshaWriter) Write(p []byte) (int, error) {
 	if _, err := io.WriteString(w.Writer, zshaNames(string(p))); err != nil {
 		return 0, err
 	}

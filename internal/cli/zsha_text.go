@@ -28,7 +28,7 @@ func zshaStatus(a *command.App, cmd *cobra.Command, conf bool) error {
 	if err != nil {
 		return err
 	}
-	events, _, err := c.Events(cmd.Context(), newestEvents, eventPage)
+	events, _, err := c.Events(cmd.Context(), NewestEvents, EventPage)
 	if err != nil {
 		return err
 	}
@@ -142,13 +142,13 @@ func zshaMembers(b *strings.Builder, ip map[cluster.HostID]string, members []clu
 
 // zshaInstalls installs, and tells it in the source tool's words. What that tool does
 // and Holdfast does not is not told: it stops no services first, and sets no iptables.
-func zshaInstalls(a *command.App, cmd *cobra.Command, o install.Options, ssh *sshFlags, check bool) error {
-	if err := ssh.confirm(cmd.Context(), a, install.Members(o.Config)); err != nil {
+func zshaInstalls(a *command.App, cmd *cobra.Command, o install.Options, ssh *SSHFlags, check bool) error {
+	if err := ssh.Confirm(cmd.Context(), a, install.Members(o.Config)); err != nil {
 		return err
 	}
-	res, err := runInstall(a, cmd, &o, ssh, check)
-	found := installText(install.Result{Report: res.Report}, zshaTellsMore(cmd) || check, output.PainterFor(a.Env.Stderr))
-	if err = installed(cmd, res, err, output.Text(a.Env.Stderr, found)); err != nil || check {
+	res, err := RunInstall(a, cmd, &o, ssh, check)
+	found := ResultText(install.Result{Report: res.Report}, zshaTellsMore(cmd) || check, output.PainterFor(a.Env.Stderr))
+	if err = Installed(cmd, res, err, output.Text(a.Env.Stderr, found)); err != nil || check {
 		return err
 	}
 	if err := output.Text(a.Env.Stdout, zshaInstalledText(o, res)); err != nil {
@@ -200,24 +200,24 @@ func zshaInstalledText(o install.Options, res install.Result) string {
 	return b.String()
 }
 
-func zshaUninstalls(a *command.App, cmd *cobra.Command, file, base string, ssh *sshFlags) error {
-	o, err := uninstallOptions(a, cmd, file, "", base)
+func zshaUninstalls(a *command.App, cmd *cobra.Command, file, base string, ssh *SSHFlags) error {
+	o, err := UninstallOptions(a, cmd, file, "", base)
 	if err == nil {
 		err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast uninstall")
 	}
 	if err != nil {
 		return err
 	}
-	if err := ssh.login(cmd.Context(), a, o); err != nil {
+	if err := ssh.Login(cmd.Context(), a, o); err != nil {
 		return err
 	}
 	each := zshaEach(o.Config)
 	o.Begin = func() error { return output.Text(a.Env.Stdout, "start clean\nstart shutdown cluster\n"+each) }
-	res, err := runUninstall(a, cmd, &o, ssh)
+	res, err := RunUninstall(a, cmd, &o, ssh)
 	if !res.OK || zshaTellsMore(cmd) {
-		err = errors.Join(err, output.Text(a.Env.Stderr, removedText(res, output.PainterFor(a.Env.Stderr))))
+		err = errors.Join(err, output.Text(a.Env.Stderr, RemovedText(res, output.PainterFor(a.Env.Stderr))))
 	}
-	if err := uninstalled(cmd, res, err); err != nil {
+	if err := Uninstalled(cmd, res, err); err != nil {
 		return err
 	}
 	return output.Text(a.Env.Stdout, "shutdown cluster finished\n"+each+"clean finished\n")

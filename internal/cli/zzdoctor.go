@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/cli/command"
 )
 
-// doctorCommands are the commands that look for what is wrong.
-func doctorCommands(a *command.App) []*cobra.Command {
+// DoctorCommands are the commands that look for what is wrong.
+func DoctorCommands(a *command.App) []*cobra.Command {
 	return []*cobra.Command{doctorCmd(a), reportCmd(a)}
 }

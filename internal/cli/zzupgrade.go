@@ -7,7 +7,7 @@ import (
 	"holdfast/internal/cli/command"
 )
 
-// upgradeCommands are the commands of upgrades.
-func upgradeCommands(a *command.App) []*cobra.Command {
+// UpgradeCommands are the commands of upgrades.
+func UpgradeCommands(a *command.App) []*cobra.Command {
 	return []*cobra.Command{upgradeCmd(a), bundleCmd(a)}
 }
