@@ -19,6 +19,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/ha"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/support"
 	"holdfast/internal/cluster"
@@ -359,14 +360,14 @@ func (r *reporter) cluster() []support.Part {
 	return append(version,
 		ask(r, "status.json", func(ctx context.Context, c *api.Client) (cluster.Status, error) {
 			s, err := c.Status(ctx)
-			return ForPrograms(s), err
+			return ha.ForPrograms(s), err
 		}),
 		support.Part{Name: "status.txt", Get: func(ctx context.Context, w io.Writer) error {
 			s, err := r.c.Status(ctx)
 			if err != nil {
 				return err
 			}
-			return output.Text(w, StatusText(s, output.Painter{}))
+			return output.Text(w, ha.StatusText(s, output.Painter{}))
 		}},
 		support.Part{Name: "events.json", Tail: true, Get: func(ctx context.Context, w io.Writer) error {
 			var after int64

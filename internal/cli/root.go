@@ -5,6 +5,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/ha"
 )
 
 // New returns the command line. Its errors are for Main to print.
@@ -27,7 +28,8 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	f.StringVar(&a.Key, "key", "", "PEM `file` with the client's key, for --server")
 	f.StringVarP(&a.Output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(versionCmd(a), ConfigCommand(a), PairCommand(a), TransitionCommand(a), ProbeCommand(a))
-	for _, tool := range []func(*command.App) []*cobra.Command{Commands, InstallerCommands, DoctorCommands, UpgradeCommands} {
+	for _, tool := range []func(*command.App) []*cobra.Command{ha.Commands, InstallerCommands, DoctorCommands,
+		UpgradeCommands} {
 		root.AddCommand(tool(a)...)
 	}
 	checkOutput(a, root)

@@ -16,6 +16,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/ha"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/progress"
 	"holdfast/internal/cluster"
@@ -296,7 +297,7 @@ func zshaEach(cl config.Cluster) string {
 }
 
 // zshaDo makes a request of the whole cluster, and waits until it is done.
-func zshaDo(a *command.App, cmd *cobra.Command, before, after string, g Goal) error {
+func zshaDo(a *command.App, cmd *cobra.Command, before, after string, g ha.Goal) error {
 	c, _, cl, err := zshaOpen(a, cmd, "holdfast pair "+g.Name)
 	if err != nil {
 		return err
@@ -310,21 +311,27 @@ func zshaDo(a *command.App, cmd *cobra.Command, before, after string, g Goal) er
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), progress.DefaultWait)
 	defer cancel()
-	if _, err := Wait(ctx, a, c, g); err != nil {
+	if _, err := ha.Wait(ctx, a, c, g); err != nil {
 		return err
 	}
 	return output.Text(a.Env.Stdout, after)
 }
 
 func zshaStop(a *command.App, cmd *cobra.Command) error {
-	return zshaDo(a, cmd, "start shutdown cluster\n", "shutdown cluster finished\n", Goal{
-		Name: "stop", Request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") }, Reached: Stopped,
+	return zshaDo(a, cmd, "start shutdown cluster\n", "shutdown cluster finished\n", ha.Goal{
+		Name: "stop", Request: func(ctx context.Context,
+			c *api.Client) error {
+			return c.Stop(ctx, false, "")
+		}, Reached: ha.Stopped,
 	})
 }
 
 func zshaStart(a *command.App, cmd *cobra.Command) error {
-	return zshaDo(a, cmd, "", "", Goal{
-		Name: "start", Request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") }, Reached: Started,
+	return zshaDo(a, cmd, "", "", ha.Goal{
+		Name: "start", Request: func(ctx context.Context,
+			c *api.Client) error {
+			return c.Start(ctx, "")
+		}, Reached: ha.Started,
 	})
 }
 
@@ -334,7 +341,7 @@ func zshaReset(a *command.App, cmd *cobra.Command) error {
 		return err
 	}
 	defer c.Close()
-	r, err := c.ResetPassword(cmd.Context(), DefaultPassword)
+	r, err := c.ResetPassword(cmd.Context(), ha.DefaultPassword)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/ha"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -28,7 +29,7 @@ func zshaStatus(a *command.App, cmd *cobra.Command, conf bool) error {
 	if err != nil {
 		return err
 	}
-	events, _, err := c.Events(cmd.Context(), NewestEvents, EventPage)
+	events, _, err := c.Events(cmd.Context(), ha.NewestEvents, ha.EventPage)
 	if err != nil {
 		return err
 	}

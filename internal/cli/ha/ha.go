@@ -1,6 +1,6 @@
 // Package ha has the commands for what the cluster keeps up, the management VM or the services of a pair: where it runs, to
 // start, stop and move it, the hosts, the store, the log of events, and jobs.
-package cli
+package ha
 
 import (
 	"github.com/spf13/cobra"
@@ -10,5 +10,6 @@ import (
 
 // Commands are the commands of the cluster.
 func Commands(a *command.App) []*cobra.Command {
-	return []*cobra.Command{statusCmd(a), startCmd(a), stopCmd(a), migrateCmd(a), eventsCmd(a), hostCmd(a), jobsCmd(a), storeCmd(a), confirmOffCmd(a), resetPasswordCmd(a)}
+	return []*cobra.Command{statusCmd(a), startCmd(a), stopCmd(a), migrateCmd(a), eventsCmd(a), hostCmd(a), jobsCmd(a),
+		storeCmd(a), confirmOffCmd(a), resetPasswordCmd(a)}
 }

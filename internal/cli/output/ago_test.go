@@ -1,17 +1,15 @@
-package cli
+package output
 
 import (
 	"testing"
 	"time"
-
-	"holdfast/internal/cli/output"
 )
 
 func TestAgo(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0s", 99 * time.Second: "99s", 100 * time.Second: "1m", 90 * time.Minute: "90m", 25 * time.Hour: "25h", 240 * time.Hour: "10d",
 	} {
-		if got := output.Ago(d); got != want {
+		if got := Ago(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package cli
+package ha
 
 import (
 	"testing"
