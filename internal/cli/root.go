@@ -5,6 +5,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/configure"
 	"holdfast/internal/cli/ha"
 )
 
@@ -27,7 +28,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	f.StringVar(&a.Cert, "cert", "", "PEM `file` with the client certificate, for --server")
 	f.StringVar(&a.Key, "key", "", "PEM `file` with the client's key, for --server")
 	f.StringVarP(&a.Output, "output", "o", "text", "output `format`, text or json")
-	root.AddCommand(versionCmd(a), ConfigCommand(a), PairCommand(a), TransitionCommand(a), ProbeCommand(a))
+	root.AddCommand(versionCmd(a), configure.ConfigCommand(a), PairCommand(a), TransitionCommand(a), ProbeCommand(a))
 	for _, tool := range []func(*command.App) []*cobra.Command{ha.Commands, InstallerCommands, DoctorCommands,
 		UpgradeCommands} {
 		root.AddCommand(tool(a)...)

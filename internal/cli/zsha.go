@@ -16,6 +16,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/configure"
 	"holdfast/internal/cli/ha"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/progress"
@@ -199,7 +200,7 @@ func zshaImport(a *command.App, cmd *cobra.Command, file string) error {
 	in.Check = false
 	told := *a
 	told.Env.Stdout = ZshaWriter{a.Env.Stdout}
-	return ImportRevision(cmd.Context(), &told, c, false, in, true)
+	return configure.ImportRevision(cmd.Context(), &told, c, false, in, true)
 }
 
 // zshaOpen begins a command that is about the management VM. instead does the same for a pair, which has none.

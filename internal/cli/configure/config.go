@@ -1,4 +1,4 @@
-package cli
+package configure
 
 import (
 	"crypto/rand"
