@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/installer"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -61,7 +62,8 @@ changes nothing. Exit code 1: something is wrong.`,
 			if js {
 				err = output.JSON(a.Env.Stdout, r, false)
 			} else {
-				err = output.Text(a.Env.Stdout, ResultText(install.Result{Report: r}, true, output.PainterFor(a.Env.Stdout)))
+				err = output.Text(a.Env.Stdout,
+					installer.ResultText(install.Result{Report: r}, true, output.PainterFor(a.Env.Stdout)))
 			}
 			if err == nil && !r.OK {
 				return fail.Errorf(fail.Failed, "") // all is said
@@ -110,7 +112,7 @@ func diagnose(ctx context.Context, a *command.App, c *api.Client, n config.Node,
 			more = append(more, install.Finding{Node: h.Name, Check: "certificate", Result: install.Warn,
 				Finding: "what its agent says of its certificates is not known: " + err.Error()})
 		}
-		more = append(more, OfCertificates(hosts, h.Name)...)
+		more = append(more, installer.OfCertificates(hosts, h.Name)...)
 	}
 	q := install.QueryFor(cfg, n, h, cluster.GuestName)
 	q.Settings, q.Runs = file, answered && a.Server == ""

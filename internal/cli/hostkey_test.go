@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/installer"
 	"holdfast/internal/install"
 	"holdfast/internal/install/remote"
 	"holdfast/internal/lib/fail"
@@ -74,7 +75,7 @@ func TestAChangedKeyIsAskedFor(t *testing.T) {
 		{"another fingerprint was given", "", "", []string{ssh.FingerprintSHA256(before.PublicKey())}, false, 0},
 	} {
 		try.Must(t, os.WriteFile(file, []byte(line), 0o600))
-		s := SSHFlags{Opt: remote.Options{Port: int(netip.MustParseAddrPort(at).Port()), KnownHosts: file,
+		s := installer.SSHFlags{Opt: remote.Options{Port: int(netip.MustParseAddrPort(at).Port()), KnownHosts: file,
 			Pinned: map[string]string{}}, Parallel: 1, Anew: c.anew, Trusted: c.trusted}
 		var says []string
 		if c.answer != "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/installer"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -38,7 +39,7 @@ type pairInput struct {
 	arbiterPassword string
 	services        []string
 	group           string
-	ssh             SSHFlags
+	ssh             installer.SSHFlags
 }
 
 func (in *pairInput) flags(cmd *cobra.Command) {
@@ -187,7 +188,7 @@ func (in *pairInput) planned(f placeFlags, o *survey.Options) (g groupFile, v se
 	if g, err = in.readGroup(); err != nil {
 		return g, v, err
 	}
-	base, err := ReadBase(f.base)
+	base, err := installer.ReadBase(f.base)
 	if err != nil {
 		return g, v, err
 	}
@@ -339,7 +340,7 @@ func fenceDevices(file string) (config.Fencing, error) {
 // reachPair reads the passwords, settles which keys of the hosts are taken, and says how they are
 // reached.
 func reachPair(ctx context.Context, a *command.App, in *pairInput, o *survey.Options) error {
-	program, err := OwnProgram()
+	program, err := installer.OwnProgram()
 	if err != nil {
 		return err
 	}
@@ -385,7 +386,7 @@ func reachPair(ctx context.Context, a *command.App, in *pairInput, o *survey.Opt
 		}
 		return c, nil
 	}
-	o.Tell = Tell(a.Env.Stderr)
+	o.Tell = installer.Tell(a.Env.Stderr)
 	return nil
 }
 
@@ -393,7 +394,7 @@ func reachPair(ctx context.Context, a *command.App, in *pairInput, o *survey.Opt
 func pairCheckText(found []precheck.Finding, p output.Painter) string {
 	var b strings.Builder
 	for _, f := range found {
-		WriteFinding(&b, p, f.Result, "", CheckSaid(p, f.Check, f.Finding), f.Remedy)
+		installer.WriteFinding(&b, p, f.Result, "", installer.CheckSaid(p, f.Check, f.Finding), f.Remedy)
 	}
 	return b.String()
 }

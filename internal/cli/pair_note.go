@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/cli/installer"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
@@ -77,7 +78,7 @@ func (n setupNote) same(v setupValues) error {
 // readNote reads what a set-up has noted; nil: none was begun.
 func readNote(path string) (*setupNote, error) {
 	var n setupNote
-	if begun, err := ReadSetup(path, &n); err != nil || !begun {
+	if begun, err := installer.ReadSetup(path, &n); err != nil || !begun {
 		return nil, err
 	}
 	return &n, nil

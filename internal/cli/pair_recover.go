@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/installer"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -293,10 +294,10 @@ func placePair(a *command.App, cmd *cobra.Command, here string, in *pairInput, f
 	}
 	o := install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Domain: cluster.GuestName, NoFirewall: f.closed}
 	var err error
-	if o.Base, err = ReadBase(f.base); err != nil {
+	if o.Base, err = installer.ReadBase(f.base); err != nil {
 		return err
 	}
-	if err := Place(a, cmd, &o, &in.ssh); err != nil {
+	if err := installer.Place(a, cmd, &o, &in.ssh); err != nil {
 		return err
 	}
 	o.Connect = func(ctx context.Context, h install.Host) (install.Conn, error) {
@@ -307,7 +308,8 @@ func placePair(a *command.App, cmd *cobra.Command, here string, in *pairInput, f
 	}
 	res, err := install.Install(ctx, o, false)
 	if err != nil || !res.OK {
-		return Installed(cmd, res, err, output.Text(a.Env.Stdout, ResultText(res, true, output.PainterFor(a.Env.Stdout))))
+		return installer.Installed(cmd, res, err,
+			output.Text(a.Env.Stdout, installer.ResultText(res, true, output.PainterFor(a.Env.Stdout))))
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/ha"
+	"holdfast/internal/cli/installer"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/support"
 	"holdfast/internal/cluster"
@@ -198,7 +199,7 @@ type waits struct {
 func newWaits(to io.Writer) *waits {
 	ctx, stop := context.WithCancel(context.Background())
 	w := &waits{stop: stop, done: make(chan struct{})}
-	say := Tell(to)
+	say := installer.Tell(to)
 	go func() {
 		defer close(w.done)
 		for clock.Sleep(ctx, waitsTell) {
@@ -339,7 +340,7 @@ func (r *reporter) cluster() []support.Part {
 		if err != nil {
 			return err
 		}
-		return output.Text(w, ResultText(install.Result{Report: d}, true, output.Painter{}))
+		return output.Text(w, installer.ResultText(install.Result{Report: d}, true, output.Painter{}))
 	}}
 	version := []support.Part{
 		ask(r, "version.json", func(ctx context.Context, c *api.Client) (map[string]any, error) {

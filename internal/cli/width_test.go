@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/installer"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
@@ -34,9 +35,10 @@ func TestTerminalsWidth(t *testing.T) {
 		}()
 		slow := fail.Errorf(fail.Invalid, "%s", strings.Repeat("what was wrong with it, ", 9)).With(strings.Repeat("what to do about it, ", 9))
 		command.Report(slave, "holdfast", slow, slow)
-		if _, err := io.WriteString(slave, ResultText(install.Result{Report: install.Report{Findings: []install.Finding{
-			{Node: "node1", Check: "clock", Result: install.Fail, Finding: slow.Message, Remedy: slow.Remedy}}}}, true,
-			output.PainterFor(slave))); err != nil {
+		if _, err := io.WriteString(slave,
+			installer.ResultText(install.Result{Report: install.Report{Findings: []install.Finding{
+				{Node: "node1", Check: "clock", Result: install.Fail, Finding: slow.Message, Remedy: slow.Remedy}}}}, true,
+				output.PainterFor(slave))); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"status", "host list", "events"} {

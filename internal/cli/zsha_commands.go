@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/installer"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
@@ -117,7 +118,7 @@ func zshaOne(a *command.App, use, short, long, example string,
 
 // zshaInstall takes the password as an argument, as the source tool does.
 func zshaInstall(a *command.App) *cobra.Command {
-	var ssh SSHFlags
+	var ssh installer.SSHFlags
 	var password, file, base string
 	var undersized, check, yes, closed bool
 	cmd := &cobra.Command{
@@ -133,7 +134,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			if file == "" {
 				return command.Usage(cmd, errors.New("want -c CONFIGURATION-FILE-PATH"))
 			}
-			o, err := InstallOptions(a, cmd, file, "", base, undersized)
+			o, err := installer.InstallOptions(a, cmd, file, "", base, undersized)
 			if err == nil {
 				err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast pair setup")
 			}
@@ -170,23 +171,23 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 }
 
 func zshaUninstall(a *command.App) *cobra.Command {
-	var ssh SSHFlags
+	var ssh installer.SSHFlags
 	var file, base string
 	var sure bool
 	cmd := &cobra.Command{
-		Use: "uninstall --" + SureFlag, Short: "uninstall from all nodes",
+		Use: "uninstall --" + installer.SureFlag, Short: "uninstall from all nodes",
 		Long: `Stops the management VM, ends the agents of all hosts by SSH, and removes what
 was installed there. The image and all else in the shared directory stay.
 Refused, and nothing is changed, while a host does not answer.`,
-		Example: "  zsha uninstall --" + SureFlag + " --ask-password",
+		Example: "  zsha uninstall --" + installer.SureFlag + " --ask-password",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !sure {
-				if o, err := UninstallOptions(a, cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
+				if o, err := installer.UninstallOptions(a, cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
 					return zshaOfPair(true, "holdfast uninstall")
 				}
 				err := output.Text(a.Env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are "+
-					"*ABSOLUTELY CERTAIN* that is what you want, followed by --"+SureFlag+".\n")
+					"*ABSOLUTELY CERTAIN* that is what you want, followed by --"+installer.SureFlag+".\n")
 				if err == nil {
 					err = fail.Errorf(fail.Refused, "") // all is said
 				}
@@ -198,7 +199,7 @@ Refused, and nothing is changed, while a host does not answer.`,
 	f := cmd.Flags()
 	f.StringVarP(&file, "config", "c", "", "the cluster's configuration `file`")
 	f.StringVar(&base, "settings", "", "`file` with settings of all agents")
-	f.BoolVar(&sure, SureFlag, false, "do it")
+	f.BoolVar(&sure, installer.SureFlag, false, "do it")
 	ssh.Add(cmd)
 	return cmd
 }

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/ha"
+	"holdfast/internal/cli/installer"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -143,13 +144,14 @@ func zshaMembers(b *strings.Builder, ip map[cluster.HostID]string, members []clu
 
 // zshaInstalls installs, and tells it in the source tool's words. What that tool does
 // and Holdfast does not is not told: it stops no services first, and sets no iptables.
-func zshaInstalls(a *command.App, cmd *cobra.Command, o install.Options, ssh *SSHFlags, check bool) error {
+func zshaInstalls(a *command.App, cmd *cobra.Command, o install.Options, ssh *installer.SSHFlags, check bool) error {
 	if err := ssh.Confirm(cmd.Context(), a, install.Members(o.Config)); err != nil {
 		return err
 	}
-	res, err := RunInstall(a, cmd, &o, ssh, check)
-	found := ResultText(install.Result{Report: res.Report}, zshaTellsMore(cmd) || check, output.PainterFor(a.Env.Stderr))
-	if err = Installed(cmd, res, err, output.Text(a.Env.Stderr, found)); err != nil || check {
+	res, err := installer.RunInstall(a, cmd, &o, ssh, check)
+	found := installer.ResultText(install.Result{Report: res.Report}, zshaTellsMore(cmd) || check,
+		output.PainterFor(a.Env.Stderr))
+	if err = installer.Installed(cmd, res, err, output.Text(a.Env.Stderr, found)); err != nil || check {
 		return err
 	}
 	if err := output.Text(a.Env.Stdout, zshaInstalledText(o, res)); err != nil {
@@ -201,8 +203,8 @@ func zshaInstalledText(o install.Options, res install.Result) string {
 	return b.String()
 }
 
-func zshaUninstalls(a *command.App, cmd *cobra.Command, file, base string, ssh *SSHFlags) error {
-	o, err := UninstallOptions(a, cmd, file, "", base)
+func zshaUninstalls(a *command.App, cmd *cobra.Command, file, base string, ssh *installer.SSHFlags) error {
+	o, err := installer.UninstallOptions(a, cmd, file, "", base)
 	if err == nil {
 		err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast uninstall")
 	}
@@ -214,11 +216,11 @@ func zshaUninstalls(a *command.App, cmd *cobra.Command, file, base string, ssh *
 	}
 	each := zshaEach(o.Config)
 	o.Begin = func() error { return output.Text(a.Env.Stdout, "start clean\nstart shutdown cluster\n"+each) }
-	res, err := RunUninstall(a, cmd, &o, ssh)
+	res, err := installer.RunUninstall(a, cmd, &o, ssh)
 	if !res.OK || zshaTellsMore(cmd) {
-		err = errors.Join(err, output.Text(a.Env.Stderr, RemovedText(res, output.PainterFor(a.Env.Stderr))))
+		err = errors.Join(err, output.Text(a.Env.Stderr, installer.RemovedText(res, output.PainterFor(a.Env.Stderr))))
 	}
-	if err := Uninstalled(cmd, res, err); err != nil {
+	if err := installer.Uninstalled(cmd, res, err); err != nil {
 		return err
 	}
 	return output.Text(a.Env.Stdout, "shutdown cluster finished\n"+each+"clean finished\n")

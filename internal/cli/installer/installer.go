@@ -1,6 +1,6 @@
 // Package installer has the commands that put Holdfast on hosts by SSH and take it away: install, adopt, uninstall, and the
 // certificates of the hosts.
-package cli
+package installer
 
 import (
 	"github.com/spf13/cobra"

@@ -1,4 +1,4 @@
-package cli
+package installer
 
 import (
 	"cmp"
@@ -41,9 +41,11 @@ type SSHFlags struct {
 func (s *SSHFlags) Add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	s.set = f
-	f.StringVar(&s.Opt.User, "ssh-user", "", "log in as this `user` (default root); any\nother needs sudo without a password")
+	f.StringVar(&s.Opt.User, "ssh-user", "",
+		"log in as this `user` (default root); any\nother needs sudo without a password")
 	f.IntVar(&s.Opt.Port, "ssh-port", 22, "`port` of sshd on the hosts")
-	f.StringVar(&s.Opt.Identity, "identity", "", "private key `file` (default: the usual\nones in ~/.ssh, and the SSH agent's)")
+	f.StringVar(&s.Opt.Identity, "identity", "",
+		"private key `file` (default: the usual\nones in ~/.ssh, and the SSH agent's)")
 	f.BoolVar(&s.Ask, "ask-password", false, "ask for the password of the login")
 	f.StringVar(&s.File, "password-file", "", "read that password from a `file`")
 	f.StringVar(&s.Opt.KnownHosts, "known-hosts", "", "`file` with the hosts' keys\n(default ~/.ssh/known_hosts)")
