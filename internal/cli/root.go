@@ -6,6 +6,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/configure"
+	"holdfast/internal/cli/doctor"
 	"holdfast/internal/cli/ha"
 	"holdfast/internal/cli/installer"
 )
@@ -30,7 +31,8 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	f.StringVar(&a.Key, "key", "", "PEM `file` with the client's key, for --server")
 	f.StringVarP(&a.Output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(versionCmd(a), configure.ConfigCommand(a), PairCommand(a), TransitionCommand(a), ProbeCommand(a))
-	for _, tool := range []func(*command.App) []*cobra.Command{ha.Commands, installer.InstallerCommands, DoctorCommands,
+	for _, tool := range []func(*command.App) []*cobra.Command{ha.Commands, installer.InstallerCommands,
+		doctor.DoctorCommands,
 		UpgradeCommands} {
 		root.AddCommand(tool(a)...)
 	}

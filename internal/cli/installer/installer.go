@@ -1,5 +1,5 @@
-// Package installer has the commands that put Holdfast on hosts by SSH and take it away: install, adopt, uninstall, and the
-// certificates of the hosts.
+// Package installer has the commands that put Holdfast on hosts by SSH and take it away: install, adopt, uninstall, and
+// the certificates of the hosts.
 package installer
 
 import (

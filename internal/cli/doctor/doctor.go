@@ -1,4 +1,6 @@
-package cli
+// Package doctor has the commands that look for what is wrong: doctor at this host and its agent, and report, which
+// gathers what helps to find it, without secrets.
+package doctor
 
 import (
 	"context"
@@ -21,6 +23,11 @@ import (
 
 // doctorAsks is how long the agent may take to answer.
 const doctorAsks = 5 * time.Second
+
+// DoctorCommands are the commands that look for what is wrong.
+func DoctorCommands(a *command.App) []*cobra.Command {
+	return []*cobra.Command{doctorCmd(a), reportCmd(a)}
+}
 
 func doctorCmd(a *command.App) *cobra.Command {
 	var file string
