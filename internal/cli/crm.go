@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/pair"
 	"holdfast/internal/cli/progress"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
@@ -74,12 +75,12 @@ func pairTool(env command.Env, name string) *cobra.Command {
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return drbdOverview(a, cmd) }
 	case stopName:
 		root.Long = "Stops the services of the pair on both nodes, until ms_resource_start.sh.\nThe same is: holdfast pair stop"
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return StopPair(a, cmd, progress.DefaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return pair.StopPair(a, cmd, progress.DefaultWait) }
 	case startName: // its parameter is optional, and told nowhere
 		root.Use += " [ANYTHING]"
 		root.Long = "Starts the services of the pair. The parameter means nothing. The same is: holdfast pair start"
 		root.Args = cobra.MaximumNArgs(1)
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return StartPair(a, cmd, progress.DefaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return pair.StartPair(a, cmd, progress.DefaultWait) }
 	case againName:
 		root.Use += " PEER [PASSWORD [ARBITER-PASSWORD]]"
 		root.Long = "Makes the other node, which was reinstalled or replaced, one of the pair again. PEER is " +
@@ -89,14 +90,14 @@ func pairTool(env command.Env, name string) *cobra.Command {
 		var keys []string
 		root.Flags().StringSliceVar(&keys, "host-key", nil, "`SHA256:...` of a host's key to take\nwithout asking")
 		root.RunE = func(cmd *cobra.Command, args []string) error {
-			return RecoveryScript(a, cmd, install.ConfDir, keys, args)
+			return pair.RecoveryScript(a, cmd, install.ConfDir, keys, args)
 		}
 	case partName:
 		root.Use += " NAME"
 		root.Long = "Takes the partition NAME out of the pair. The same is: holdfast pair partition remove"
 		root.Args = cobra.ExactArgs(1)
 		root.RunE = func(cmd *cobra.Command, args []string) error {
-			return RemovePartition(a, cmd, args[0], "", "Success to delete sync %s.\n")
+			return pair.RemovePartition(a, cmd, args[0], "", "Success to delete sync %s.\n")
 		}
 	default:
 		return nil
@@ -140,7 +141,7 @@ func crmStatus(a *command.App, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	v := ViewOf(p)
+	v := pair.ViewOf(p)
 	if err := output.Text(a.Env.Stdout, v.CRM()); err != nil {
 		return err
 	}

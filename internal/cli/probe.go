@@ -1,3 +1,4 @@
+// Package probe has the command that counts the packets that targets lose.
 package cli
 
 import (

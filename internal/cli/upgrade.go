@@ -1,3 +1,4 @@
+// Package upgrade has the commands of upgrades: paths, plans and checks, runs and how they stand, and bundles.
 package cli
 
 import (
@@ -14,6 +15,11 @@ import (
 	"holdfast/internal/upgrade/catalogue"
 	"holdfast/internal/upgrade/path"
 )
+
+// UpgradeCommands are the commands of upgrades.
+func UpgradeCommands(a *command.App) []*cobra.Command {
+	return []*cobra.Command{upgradeCmd(a), bundleCmd(a)}
+}
 
 func upgradeCmd(a *command.App) *cobra.Command {
 	return command.Group("upgrade", "Plan, check and run upgrades", upgradePathCmd(a), upgradePlanCmd(a),

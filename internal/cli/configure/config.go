@@ -1,3 +1,4 @@
+// Package configure has the commands of the cluster's configuration: samples, checks, and what is in force.
 package configure
 
 import (

@@ -151,7 +151,8 @@ once more. Your name goes into the event log.`,
 }
 
 func confirmOff(a *command.App, cmd *cobra.Command, host string) error {
-	said := fmt.Sprintf("your word that host %s is off is recorded; see whether the cluster takes over: holdfast status --watch", output.Clean(host))
+	said := fmt.Sprintf("your word that host %s is off is recorded; see whether the cluster takes over: holdfast status --watch",
+		output.Clean(host))
 	return ordered(a, cmd, said, func(ctx context.Context, c *api.Client) error {
 		st, err := c.Status(ctx)
 		if err != nil {

@@ -158,7 +158,8 @@ func (s *SSHFlags) changed(ctx context.Context, a *command.App, h install.Host, 
 		return nil
 	}
 	typed, err := a.Ask(ctx, fmt.Sprintf("The key of %s has changed, as it does when a host is installed anew.\n  "+
-		"before: %s, in %s\n  now:    %s, %s\n", output.Clean(h.Name), k.Known, output.Clean(k.Where), k.Fingerprint, output.Clean(k.Type))+
+		"before: %s, in %s\n  now:    %s, %s\n",
+		output.Clean(h.Name), k.Known, output.Clean(k.Where), k.Fingerprint, output.Clean(k.Type))+
 		"If it was not installed anew, somebody may stand between. Compare the key with what its own console "+
 		"shows\n(for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done).\nTake it in place of the one before? (yes/no): ")
 	if err != nil {

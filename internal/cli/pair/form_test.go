@@ -1,4 +1,4 @@
-package cli
+package pair
 
 import (
 	"context"
@@ -131,7 +131,8 @@ func TestFormGoesOn(t *testing.T) {
 func TestTheWordIsTyped(t *testing.T) {
 	cl := config.Cluster{Type: config.PairConf, Pair: &config.Pair{Nodes: []string{"n1", "n2"}, Database: &config.PairDatabase{}}}
 	for _, word := range []string{"CONFIRM", "confirm", "yes", ""} {
-		text, _, err := clitest.Dialogue(t, func(a *command.App) error { return confirmPair(t.Context(), a, &pairSetup{}, cl) },
+		text, _, err := clitest.Dialogue(t,
+			func(a *command.App) error { return confirmPair(t.Context(), a, &pairSetup{}, cl) },
 			"Type CONFIRM to go on: ", word+"\n")
 		if ok := err == nil; ok != (word == "CONFIRM") || !ok && fail.ExitCode(err) != fail.ExitInvalid {
 			t.Errorf("%q: %v", word, err)

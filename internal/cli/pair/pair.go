@@ -1,4 +1,5 @@
-package cli
+// Package pair has the commands of a pair: what it needs, its set-up, how it is, switches, recovery, and partitions.
+package pair
 
 import (
 	"fmt"
@@ -18,7 +19,8 @@ func PairCommand(a *command.App) *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(pairSizeCmd(a), pairCheckCmd(a), pairSetupCmd(a), pairBeginCmd(a), pairStatusCmd(a),
-		pairSwitchCmd(a), pairStopCmd(a), pairStartCmd(a), pairDrillCmd(a), pairRecoverCmd(a), pairResolveCmd(a), pairPartitionCmd(a))
+		pairSwitchCmd(a), pairStopCmd(a), pairStartCmd(a), pairDrillCmd(a), pairRecoverCmd(a), pairResolveCmd(a),
+		pairPartitionCmd(a))
 	return cmd
 }
 

@@ -1,4 +1,4 @@
-package cli
+package pair
 
 import (
 	"errors"
@@ -38,7 +38,8 @@ func recoverable(t *testing.T) (a *clitest.Agent, dir string) {
 }
 
 // script runs the source tool's script, with what is typed on a terminal.
-func script(t *testing.T, of *clitest.Agent, dir string, args []string, says ...string) (text, shown string, err error) {
+func script(t *testing.T, of *clitest.Agent, dir string, args []string,
+	says ...string) (text, shown string, err error) {
 	t.Helper()
 	return clitest.Dialogue(t, func(a *command.App) error {
 		a.Env.Stdout = a.Env.Stderr // as a terminal shows both
@@ -87,7 +88,8 @@ func TestRecoverWithoutAnInstallation(t *testing.T) {
 		t.Errorf("beside the agent of a pair: %v", err)
 	}
 	try.Must(t, os.Remove(filepath.Join(dir, "agent.json")))
-	if _, _, err := script(t, clitest.NewAgent(t), dir, []string{"0.0.0.2", "one"}); fail.ExitCode(err) != fail.ExitRefused ||
+	if _, _, err := script(t, clitest.NewAgent(t), dir,
+		[]string{"0.0.0.2", "one"}); fail.ExitCode(err) != fail.ExitRefused ||
 		!strings.Contains(err.Error(), "no node of a pair") {
 		t.Errorf("beside the agent of a management VM: %v", err)
 	}

@@ -1,4 +1,4 @@
-package cli
+package pair
 
 import (
 	"context"
@@ -142,7 +142,8 @@ func (s switchover) text() string {
 	sec := func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) }
 	return fmt.Sprintf("%s serves in place of %s after %s s: services stopped %s, all data handed over %s, taken %s, "+
 		"promoted %s, services started %s\n",
-		output.Clean(s.To), output.Clean(s.From), sec(s.Total), sec(s.Stopped), sec(s.Handed), sec(s.Taken), sec(s.Promoted), sec(s.Started))
+		output.Clean(s.To), output.Clean(s.From), sec(s.Total), sec(s.Stopped), sec(s.Handed), sec(s.Taken),
+		sec(s.Promoted), sec(s.Started))
 }
 
 // switchPair lets a node serve; "": the one that does not.
