@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/cli/ha"
 	"holdfast/internal/cli/installer"
 	"holdfast/internal/cli/pair"
+	"holdfast/internal/cli/upgrade"
 )
 
 // New returns the command line. Its errors are for Main to print.
@@ -34,7 +35,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	root.AddCommand(versionCmd(a), configure.ConfigCommand(a), pair.PairCommand(a), TransitionCommand(a), ProbeCommand(a))
 	for _, tool := range []func(*command.App) []*cobra.Command{ha.Commands, installer.InstallerCommands,
 		doctor.DoctorCommands,
-		UpgradeCommands} {
+		upgrade.UpgradeCommands} {
 		root.AddCommand(tool(a)...)
 	}
 	checkOutput(a, root)

@@ -1,5 +1,5 @@
 // Package upgrade has the commands of upgrades: paths, plans and checks, runs and how they stand, and bundles.
-package cli
+package upgrade
 
 import (
 	"errors"
