@@ -1,6 +1,6 @@
 // Package transition has the commands of a transition to another platform: the whole of one, and its parts: databases,
 // networks, pinned flows, features of guests, platforms and files of hosts.
-package cli
+package transition
 
 import (
 	"context"
