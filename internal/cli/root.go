@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/cli/ha"
 	"holdfast/internal/cli/installer"
 	"holdfast/internal/cli/pair"
+	"holdfast/internal/cli/probe"
 	"holdfast/internal/cli/transition"
 	"holdfast/internal/cli/upgrade"
 )
@@ -34,7 +35,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	f.StringVar(&a.Key, "key", "", "PEM `file` with the client's key, for --server")
 	f.StringVarP(&a.Output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(versionCmd(a), configure.ConfigCommand(a), pair.PairCommand(a), transition.TransitionCommand(a),
-		ProbeCommand(a))
+		probe.ProbeCommand(a))
 	for _, tool := range []func(*command.App) []*cobra.Command{ha.Commands, installer.InstallerCommands,
 		doctor.DoctorCommands,
 		upgrade.UpgradeCommands} {

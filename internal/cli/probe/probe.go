@@ -1,5 +1,5 @@
 // Package probe has the command that counts the packets that targets lose.
-package cli
+package probe
 
 import (
 	"context"

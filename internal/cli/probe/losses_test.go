@@ -1,4 +1,4 @@
-package cli
+package probe
 
 import (
 	"bytes"
@@ -114,7 +114,8 @@ func TestLossMap(t *testing.T) {
 		}
 		return nil, fail.Errorf(fail.Refused, "that is all")
 	}
-	root := ProbeCommand(&command.App{Env: command.Env{Stdout: io.Discard, Stderr: slave, Stdin: strings.NewReader("10.0.0.1\n"),
+	root := ProbeCommand(&command.App{Env: command.Env{Stdout: io.Discard, Stderr: slave,
+		Stdin: strings.NewReader("10.0.0.1\n"),
 		Probe: measure}, Output: "text"})
 	root.SetArgs([]string{"--targets", "-", "--for", "200s"})
 	if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "that is all") {
