@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/agent/logfile"
 	"holdfast/internal/cli"
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/zsha"
 	"holdfast/internal/fleet/losses/measure"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/action/program"
@@ -68,7 +69,7 @@ func environment() command.Env {
 		Extra: []*cobra.Command{
 			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(), fenceCommand(),
 
-			files.Command(func() *cobra.Command { return cli.NewZsha(command.Env{}) }),
+			files.Command(func() *cobra.Command { return zsha.NewZsha(command.Env{}) }),
 		},
 		Store:         []*cobra.Command{usageCommand(), cleanCommand(), restoreCommand(), joinCommand()},
 		HostFiles:     hostFiles,
@@ -88,14 +89,14 @@ func environment() command.Env {
 func hostFiles(root *cobra.Command, ofPair bool) ([]install.File, error) {
 	out := []install.File{
 		{Path: install.Program, Mode: 0o755, Self: true},
-		{Path: "/usr/bin/" + cli.ZshaName, Link: install.Program, Once: true},
+		{Path: "/usr/bin/" + zsha.ZshaName, Link: install.Program, Once: true},
 	}
-	all, err := files.All(root, cli.NewZsha(command.Env{}))
+	all, err := files.All(root, zsha.NewZsha(command.Env{}))
 	for _, f := range all {
 		out = append(out, install.File{Path: f.Path, Mode: f.Mode, Data: f.Content, Link: f.Target})
 	}
 	if ofPair {
-		out = append(out, cli.PairLinks()...)
+		out = append(out, zsha.PairLinks()...)
 	}
 	return out, err
 }

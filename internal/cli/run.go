@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/zsha"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/lang"
@@ -33,13 +34,13 @@ type called struct {
 // then are theirs. args are without the program's name.
 func Main(args []string, env command.Env) int {
 	of := ofOtherTool(env)
-	if tool, fails := PairTool(of); tool != nil {
+	if tool, fails := zsha.PairTool(of); tool != nil {
 		asItIs := func(w io.Writer, _ *lang.Catalogue) io.Writer { return w }
 		return run(args, of, called{func(command.Env) *cobra.Command { return tool }, fails, asItIs})
 	}
-	if ZshaCalled() {
-		return run(ZshaArgs(args), of, called{NewZsha, ZshaErrors,
-			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(ZshaWriter{w}, l) }})
+	if zsha.ZshaCalled() {
+		return run(zsha.ZshaArgs(args), of, called{zsha.NewZsha, zsha.ZshaErrors,
+			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(zsha.ZshaWriter{Writer: w}, l) }})
 	}
 	return Run(args, env, New)
 }

@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/zsha"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 			DRBD:      fakeDRBD,
 		}))
 	}
-	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, "crm": command,
+	testscript.Main(m, map[string]func(){"holdfast": command, zsha.ZshaName: command, "crm": command,
 		"ms_resource_stop.sh": command, "ms_resource_start.sh": command, "ms_recovery.sh": command,
 		"ms_rm_sync_partition.sh": command, "drbd-overview": command})
 }

@@ -191,7 +191,7 @@ func (r *reader) inCLI() bool {
 }
 
 // ofOtherTool says whether the file has the texts of another tool.
-func (r *reader) ofOtherTool() bool { return r.inCLI() && strings.HasPrefix(r.file, "zsha") }
+func (r *reader) ofOtherTool() bool { return r.dir == "internal/cli/zsha" && r.file != "crm.go" }
 
 // text takes the lines of a string that are of two words or more.
 func (r *reader) text(s string) {
