@@ -41,7 +41,7 @@ func TestAllArgumentsAreChecked(t *testing.T) { whole.ArgumentsAreChecked(t) }
 func TestExamplesAreCommands(t *testing.T) {
 	whole.Examples(t, true)
 	other := whole
-	other.Root = zsha.NewZsha
+	other.Root = zsha.New
 	other.Examples(t, true)
 }
 

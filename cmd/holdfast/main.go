@@ -69,7 +69,7 @@ func environment() command.Env {
 		Extra: []*cobra.Command{
 			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(), fenceCommand(),
 
-			files.Command(func() *cobra.Command { return zsha.NewZsha(command.Env{}) }),
+			files.Command(func() *cobra.Command { return zsha.New(command.Env{}) }),
 		},
 		Store:         []*cobra.Command{usageCommand(), cleanCommand(), restoreCommand(), joinCommand()},
 		HostFiles:     hostFiles,
@@ -89,9 +89,9 @@ func environment() command.Env {
 func hostFiles(root *cobra.Command, ofPair bool) ([]install.File, error) {
 	out := []install.File{
 		{Path: install.Program, Mode: 0o755, Self: true},
-		{Path: "/usr/bin/" + zsha.ZshaName, Link: install.Program, Once: true},
+		{Path: "/usr/bin/" + zsha.Name, Link: install.Program, Once: true},
 	}
-	all, err := files.All(root, zsha.NewZsha(command.Env{}))
+	all, err := files.All(root, zsha.New(command.Env{}))
 	for _, f := range all {
 		out = append(out, install.File{Path: f.Path, Mode: f.Mode, Data: f.Content, Link: f.Target})
 	}

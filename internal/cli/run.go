@@ -38,9 +38,9 @@ func Main(args []string, env command.Env) int {
 		asItIs := func(w io.Writer, _ *lang.Catalogue) io.Writer { return w }
 		return run(args, of, called{func(command.Env) *cobra.Command { return tool }, fails, asItIs})
 	}
-	if zsha.ZshaCalled() {
-		return run(zsha.ZshaArgs(args), of, called{zsha.NewZsha, zsha.ZshaErrors,
-			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(zsha.ZshaWriter{Writer: w}, l) }})
+	if zsha.Called() {
+		return run(zsha.Args(args), of, called{zsha.New, zsha.Errors,
+			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(zsha.Writer{Writer: w}, l) }})
 	}
 	return Run(args, env, New)
 }

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 			DRBD:      fakeDRBD,
 		}))
 	}
-	testscript.Main(m, map[string]func(){"holdfast": command, zsha.ZshaName: command, "crm": command,
+	testscript.Main(m, map[string]func(){"holdfast": command, zsha.Name: command, "crm": command,
 		"ms_resource_stop.sh": command, "ms_resource_start.sh": command, "ms_recovery.sh": command,
 		"ms_rm_sync_partition.sh": command, "drbd-overview": command})
 }

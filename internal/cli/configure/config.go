@@ -13,13 +13,13 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// ConfigCommand has the commands of the configuration.
-func ConfigCommand(a *command.App) *cobra.Command {
-	return command.Group("config", "Show, check or change the configuration of the cluster", configSampleCmd(a),
-		configCheckCmd(a), configExportCmd(a), configImportCmd(a), configHistoryCmd(a), configDiffCmd(a))
+// Command has the commands of the configuration.
+func Command(a *command.App) *cobra.Command {
+	return command.Group("config", "Show, check or change the configuration of the cluster", sampleCmd(a),
+		checkCmd(a), exportCmd(a), importCmd(a), historyCmd(a), diffCmd(a))
 }
 
-func configSampleCmd(a *command.App) *cobra.Command {
+func sampleCmd(a *command.App) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "sample " + config.FileConf + "|" + config.CephConf,
@@ -62,7 +62,7 @@ type checkedItem struct {
 	Text  string `json:"text,omitempty"`
 }
 
-func configCheckCmd(a *command.App) *cobra.Command {
+func checkCmd(a *command.App) *cobra.Command {
 	var undersized bool
 	cmd := &cobra.Command{
 		Use:   "check FILE",

@@ -17,7 +17,7 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func configExportCmd(a *command.App) *cobra.Command {
+func exportCmd(a *command.App) *cobra.Command {
 	var number int
 	cmd := &cobra.Command{
 		Use:   "export [FILE|-]",
@@ -48,7 +48,7 @@ func configExportCmd(a *command.App) *cobra.Command {
 	return cmd
 }
 
-func configImportCmd(a *command.App) *cobra.Command {
+func importCmd(a *command.App) *cobra.Command {
 	var check, yes, swap bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
@@ -87,7 +87,7 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 			if len(faults) == 0 {
 				text = command.WithDomain(cl, text)
 			}
-			return ImportRevision(cmd.Context(), a, c, js,
+			return Import(cmd.Context(), a, c, js,
 				config.Import{Name: name, Text: string(text), Check: check, Swap: swap}, yes)
 		},
 	}
@@ -100,8 +100,8 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 	return cmd
 }
 
-// ImportRevision makes a configuration that of the cluster.
-func ImportRevision(ctx context.Context, a *command.App, c *api.Client, js bool, in config.Import, yes bool) error {
+// Import makes a configuration that of the cluster.
+func Import(ctx context.Context, a *command.App, c *api.Client, js bool, in config.Import, yes bool) error {
 	only := in.Check
 	in.Check = true
 	plan, err := c.ImportConfig(ctx, in)
@@ -200,7 +200,7 @@ func importText(r config.Imported) string {
 	return b.String()
 }
 
-func configHistoryCmd(a *command.App) *cobra.Command {
+func historyCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "history",
 		Short: "Show who changed the configuration, when and what",
@@ -237,7 +237,7 @@ an earlier one, export it with --revision and import it.`, config.Kept),
 	}
 }
 
-func configDiffCmd(a *command.App) *cobra.Command {
+func diffCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "diff [A [B]]",
 		Short: "Show in which fields two configurations differ",

@@ -24,8 +24,8 @@ import (
 // doctorAsks is how long the agent may take to answer.
 const doctorAsks = 5 * time.Second
 
-// DoctorCommands are the commands that look for what is wrong.
-func DoctorCommands(a *command.App) []*cobra.Command {
+// Commands are the commands that look for what is wrong.
+func Commands(a *command.App) []*cobra.Command {
 	return []*cobra.Command{doctorCmd(a), reportCmd(a)}
 }
 

@@ -330,7 +330,7 @@ func guestHosts(file, text string, cfg config.Cluster) (out []install.Host, err 
 
 // installHosts runs an installation and tells of it.
 func installHosts(a *command.App, cmd *cobra.Command, o install.Options, ssh *SSHFlags, check, js bool) error {
-	res, err := RunInstall(a, cmd, &o, ssh, check)
+	res, err := Install(a, cmd, &o, ssh, check)
 	var werr error
 	switch {
 	case js && check:
@@ -372,8 +372,8 @@ func Place(a *command.App, cmd *cobra.Command, o *install.Options, ssh *SSHFlags
 	return cmd.Context().Err()
 }
 
-// RunInstall installs, or only checks.
-func RunInstall(a *command.App, cmd *cobra.Command, o *install.Options, ssh *SSHFlags,
+// Install installs, or only checks.
+func Install(a *command.App, cmd *cobra.Command, o *install.Options, ssh *SSHFlags,
 	check bool) (install.Result, error) {
 	if err := over(a, cmd, o, ssh); err != nil {
 		return install.Result{}, err

@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/cli/command"
 )
 
-// InstallerCommands are the commands of an installation.
-func InstallerCommands(a *command.App) []*cobra.Command {
+// Commands are the commands of an installation.
+func Commands(a *command.App) []*cobra.Command {
 	return []*cobra.Command{installCmd(a), adoptCmd(a), uninstallCmd(a), certificatesCmd(a)}
 }

@@ -132,7 +132,7 @@ func ReadSetup(path string, note any) (begun bool, err error) {
 }
 
 func uninstall(a *command.App, cmd *cobra.Command, o install.Options, ssh *SSHFlags, js bool) error {
-	res, err := RunUninstall(a, cmd, &o, ssh)
+	res, err := Uninstall(a, cmd, &o, ssh)
 	if js {
 		err = errors.Join(err, output.JSON(a.Env.Stdout, res, false))
 	} else {
@@ -145,8 +145,8 @@ func uninstall(a *command.App, cmd *cobra.Command, o install.Options, ssh *SSHFl
 	return Uninstalled(cmd, res, err)
 }
 
-// RunUninstall takes Holdfast away.
-func RunUninstall(a *command.App, cmd *cobra.Command, o *install.Options, ssh *SSHFlags) (install.Removed, error) {
+// Uninstall takes Holdfast away.
+func Uninstall(a *command.App, cmd *cobra.Command, o *install.Options, ssh *SSHFlags) (install.Removed, error) {
 	if err := over(a, cmd, o, ssh); err != nil {
 		return install.Removed{}, err
 	}

@@ -65,7 +65,7 @@ func (in *pairInput) flags(cmd *cobra.Command) {
 		"read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
 }
 
-func pairCheckCmd(a *command.App) *cobra.Command {
+func checkCmd(a *command.App) *cobra.Command {
 	var in pairInput
 	var place placeFlags
 	cmd := &cobra.Command{

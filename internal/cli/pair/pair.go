@@ -11,20 +11,20 @@ import (
 	"holdfast/internal/pair"
 )
 
-// PairCommand has the commands of a pair.
-func PairCommand(a *command.App) *cobra.Command {
+// Command has the commands of a pair.
+func Command(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pair",
 		Short: "Two nodes, one of which serves while the other is ready",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(pairSizeCmd(a), pairCheckCmd(a), pairSetupCmd(a), pairBeginCmd(a), pairStatusCmd(a),
-		pairSwitchCmd(a), pairStopCmd(a), pairStartCmd(a), pairDrillCmd(a), pairRecoverCmd(a), pairResolveCmd(a),
-		pairPartitionCmd(a))
+	cmd.AddCommand(sizeCmd(a), checkCmd(a), setupCmd(a), beginCmd(a), statusCmd(a),
+		switchCmd(a), stopCmd(a), startCmd(a), drillCmd(a), recoverCmd(a), resolveCmd(a),
+		partitionCmd(a))
 	return cmd
 }
 
-func pairSizeCmd(a *command.App) *cobra.Command {
+func sizeCmd(a *command.App) *cobra.Command {
 	var hosts, vms int
 	cmd := &cobra.Command{
 		Use:   "size --hosts N --vms N",
@@ -54,7 +54,7 @@ which it lies: 10 MB for each host and 15 MB for each VM, times 15, and 10 GB;
 	return cmd
 }
 
-func pairBeginCmd(a *command.App) *cobra.Command {
+func beginCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "begin",
 		Short: "Make this host's data the ones that the pair begins with",

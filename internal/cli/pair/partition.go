@@ -23,7 +23,7 @@ const partitionMount = "/srv/"
 // probeWithin is how long --unmanaged-probe may take.
 const probeWithin = time.Minute
 
-func pairPartitionCmd(a *command.App) *cobra.Command {
+func partitionCmd(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "partition",
 		Short: "A file system for templates beside the pair's data",

@@ -60,7 +60,7 @@ func (p *placeFlags) waits(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&p.limit, "timeout", copyWithin, "give up waiting for the copy after this\n`time`; it goes on without")
 }
 
-func pairRecoverCmd(a *command.App) *cobra.Command {
+func recoverCmd(a *command.App) *cobra.Command {
 	r := pairRecovery{dir: install.ConfDir}
 	var yes bool
 	cmd := &cobra.Command{

@@ -16,7 +16,7 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func pairResolveCmd(a *command.App) *cobra.Command {
+func resolveCmd(a *command.App) *cobra.Command {
 	var keep string
 	var yes bool
 	var timeout time.Duration

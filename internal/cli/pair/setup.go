@@ -64,7 +64,7 @@ type pairSetup struct {
 	stages stages
 }
 
-func pairSetupCmd(a *command.App) *cobra.Command {
+func setupCmd(a *command.App) *cobra.Command {
 	var s pairSetup
 	cmd := &cobra.Command{
 		Use:   "setup --vip ADDRESS/LENGTH --peer IP --arbiter WHO",

@@ -32,7 +32,7 @@ func ViewOf(p cluster.PairStatus) View {
 	return View{h, why, p}
 }
 
-func pairStatusCmd(a *command.App) *cobra.Command {
+func statusCmd(a *command.App) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",

@@ -92,7 +92,7 @@ func pairTimeout(cmd *cobra.Command, d *time.Duration) {
 	cmd.Flags().DurationVar(d, "timeout", progress.DefaultWait, "give up waiting after this `time`")
 }
 
-func pairSwitchCmd(a *command.App) *cobra.Command {
+func switchCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "switch [NODE]",
@@ -362,7 +362,7 @@ func (s *switchover) measured(p cluster.PairStatus) string {
 	return ""
 }
 
-func pairDrillCmd(a *command.App) *cobra.Command {
+func drillCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "drill",
@@ -394,20 +394,20 @@ func pairDrillCmd(a *command.App) *cobra.Command {
 	return cmd
 }
 
-func pairStartCmd(a *command.App) *cobra.Command {
+func startCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "Start the services of the pair",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return StartPair(a, cmd, timeout) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return Start(a, cmd, timeout) },
 	}
 	pairTimeout(cmd, &timeout)
 	return cmd
 }
 
-// StartPair starts the services, and waits for them.
-func StartPair(a *command.App, cmd *cobra.Command, timeout time.Duration) error {
+// Start starts the services, and waits for them.
+func Start(a *command.App, cmd *cobra.Command, timeout time.Duration) error {
 	return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 		if err := c.Start(ctx, ""); err != nil {
 			return err
@@ -423,7 +423,7 @@ func StartPair(a *command.App, cmd *cobra.Command, timeout time.Duration) error 
 	})
 }
 
-func pairStopCmd(a *command.App) *cobra.Command {
+func stopCmd(a *command.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "stop",
@@ -432,14 +432,14 @@ func pairStopCmd(a *command.App) *cobra.Command {
 They stay stopped until "start", also across reboots. It can be interrupted, and
 called again.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return StopPair(a, cmd, timeout) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return Stop(a, cmd, timeout) },
 	}
 	pairTimeout(cmd, &timeout)
 	return cmd
 }
 
-// StopPair stops the services, and waits for that.
-func StopPair(a *command.App, cmd *cobra.Command, timeout time.Duration) error {
+// Stop stops the services, and waits for that.
+func Stop(a *command.App, cmd *cobra.Command, timeout time.Duration) error {
 	return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 		if err := c.Stop(ctx, false, ""); err != nil {
 			return err

@@ -114,7 +114,7 @@ func TestLossMap(t *testing.T) {
 		}
 		return nil, fail.Errorf(fail.Refused, "that is all")
 	}
-	root := ProbeCommand(&command.App{Env: command.Env{Stdout: io.Discard, Stderr: slave,
+	root := Command(&command.App{Env: command.Env{Stdout: io.Discard, Stderr: slave,
 		Stdin: strings.NewReader("10.0.0.1\n"),
 		Probe: measure}, Output: "text"})
 	root.SetArgs([]string{"--targets", "-", "--for", "200s"})

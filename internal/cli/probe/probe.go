@@ -22,8 +22,8 @@ import (
 // defaultRate is how many packets a second each target gets.
 const defaultRate = 10.0
 
-// ProbeCommand counts the packets that targets lose.
-func ProbeCommand(a *command.App) *cobra.Command {
+// Command counts the packets that targets lose.
+func Command(a *command.App) *cobra.Command {
 	o := losses.Order{}
 	var file string
 	var arp bool

@@ -20,8 +20,8 @@ import (
 	align "holdfast/internal/transition/db"
 )
 
-// TransitionCommand has the commands of a transition.
-func TransitionCommand(a *command.App) *cobra.Command {
+// Command has the commands of a transition.
+func Command(a *command.App) *cobra.Command {
 	db := command.Group("db", "Bring the rows of an old platform's databases into a new one's",
 		dbPlanCmd(a), dbRunCmd(a), dbVerifyCmd(a), dbProfileCmd(a), dbCleanCmd(a))
 	db.Long = `Brings the rows of an old platform's databases into the tables of a new one's,
@@ -35,7 +35,7 @@ but for the database migrate_ids; the target's tables must be empty.
 
 See docs/transition-db.md and docs/mapping.md.`
 	return command.Group("transition", "Bring a platform to another version, its guests running",
-		transitionPlanCmd(a), transitionRunCmd(a), sitesCmd(a), configFilesCmd(a), db, netCmd(a), pinCmd(a),
+		planCmd(a), runCmd(a), sitesCmd(a), configFilesCmd(a), db, netCmd(a), pinCmd(a),
 		unpinCmd(a), featuresCmd(a), collectCmd(a), placementCmd(a))
 }
 

@@ -16,7 +16,7 @@ import (
 	"holdfast/internal/transition"
 )
 
-func transitionPlanCmd(a *command.App) *cobra.Command {
+func planCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "plan FILE",
 		Short: "Show every step of a whole transition",
@@ -79,7 +79,7 @@ func transitionText(p *transition.Plan) string {
 	return b.String()
 }
 
-func transitionRunCmd(a *command.App) *cobra.Command {
+func runCmd(a *command.App) *cobra.Command {
 	var b progress.Beginning
 	cmd := &cobra.Command{
 		Use:   "run FILE",

@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/upgrade/check"
 )
 
-func upgradeCheckCmd(a *command.App) *cobra.Command {
+func checkCmd(a *command.App) *cobra.Command {
 	var in upgradeInput
 	var f planFlags
 	var dir string
@@ -180,7 +180,7 @@ func failedChecks(b *strings.Builder, p output.Painter, rep *check.Report) {
 	}
 }
 
-func upgradeReportCmd(a *command.App) *cobra.Command {
+func reportCmd(a *command.App) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Annotations: map[string]string{command.MoreForms: "html"},

@@ -14,21 +14,21 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func upgradeOrderCmd(a *command.App, order, short string) *cobra.Command {
+func orderCmd(a *command.App, order, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: order, Short: short, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return orderUpgrade(a, cmd, order, "", "") },
 	}
 }
 
-func upgradeRetryCmd(a *command.App) *cobra.Command {
+func retryCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "retry STEP", Short: "Repeat a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return orderUpgrade(a, cmd, "retry", args[0], "") },
 	}
 }
 
-func upgradeSkipCmd(a *command.App) *cobra.Command {
+func skipCmd(a *command.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "skip STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
@@ -72,7 +72,7 @@ func orderUpgrade(a *command.App, cmd *cobra.Command, order, step, reason string
 	return output.Text(a.Env.Stdout, text+"\n")
 }
 
-func upgradeApproveCmd(a *command.App) *cobra.Command {
+func approveCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "approve HOST...",
 		Short: "Approve hosts, so that they may begin",
@@ -84,7 +84,7 @@ func upgradeApproveCmd(a *command.App) *cobra.Command {
 	}
 }
 
-func upgradeDropCmd(a *command.App) *cobra.Command {
+func dropCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "drop HOST...",
 		Short: "Leave out hosts that are away",

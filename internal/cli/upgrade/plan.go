@@ -166,7 +166,7 @@ func pairs(flag string, list []string) (map[string]string, error) {
 	return out, nil
 }
 
-func upgradePlanCmd(a *command.App) *cobra.Command {
+func planCmd(a *command.App) *cobra.Command {
 	var f planFlags
 	var c checkFlags
 	var inventory, file string

@@ -159,7 +159,7 @@ type upgradeBeginning struct {
 	show   detail
 }
 
-func upgradeRunCmd(a *command.App) *cobra.Command {
+func runCmd(a *command.App) *cobra.Command {
 	var f planFlags
 	var in upgradeInput
 	var b upgradeBeginning
@@ -355,7 +355,7 @@ func lostFlag(cmd *cobra.Command, lost *[]string) {
 	cmd.Flags().StringSliceVar(lost, "lost", nil, "`host` that will not come back and is left out;\nmay be repeated")
 }
 
-func upgradeCommitCmd(a *command.App) *cobra.Command {
+func commitCmd(a *command.App) *cobra.Command {
 	var b upgradeBeginning
 	var lost []string
 	cmd := &cobra.Command{
@@ -376,7 +376,7 @@ shows what it will do, and asks.`,
 	return cmd
 }
 
-func upgradeRollbackCmd(a *command.App) *cobra.Command {
+func rollbackCmd(a *command.App) *cobra.Command {
 	var b upgradeBeginning
 	var lost []string
 	cmd := &cobra.Command{

@@ -28,7 +28,7 @@ const (
 	maxStepRows = 20
 )
 
-func upgradeStatusCmd(a *command.App) *cobra.Command {
+func statusCmd(a *command.App) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",

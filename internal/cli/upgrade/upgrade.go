@@ -16,19 +16,19 @@ import (
 	"holdfast/internal/upgrade/path"
 )
 
-// UpgradeCommands are the commands of upgrades.
-func UpgradeCommands(a *command.App) []*cobra.Command {
+// Commands are the commands of upgrades.
+func Commands(a *command.App) []*cobra.Command {
 	return []*cobra.Command{upgradeCmd(a), bundleCmd(a)}
 }
 
 func upgradeCmd(a *command.App) *cobra.Command {
-	return command.Group("upgrade", "Plan, check and run upgrades", upgradePathCmd(a), upgradePlanCmd(a),
-		upgradeCheckCmd(a), upgradeRunCmd(a), upgradeStatusCmd(a),
-		upgradeOrderCmd(a, "pause", "Begin no further steps; running steps continue"),
-		upgradeOrderCmd(a, "resume", "End a pause"),
-		upgradeOrderCmd(a, "abort", "Stop the running steps, and run only steps that restore order"),
-		upgradeRetryCmd(a), upgradeSkipCmd(a), upgradeApproveCmd(a), upgradeDropCmd(a),
-		upgradeCommitCmd(a), upgradeRollbackCmd(a), upgradeReportCmd(a))
+	return command.Group("upgrade", "Plan, check and run upgrades", pathCmd(a), planCmd(a),
+		checkCmd(a), runCmd(a), statusCmd(a),
+		orderCmd(a, "pause", "Begin no further steps; running steps continue"),
+		orderCmd(a, "resume", "End a pause"),
+		orderCmd(a, "abort", "Stop the running steps, and run only steps that restore order"),
+		retryCmd(a), skipCmd(a), approveCmd(a), dropCmd(a),
+		commitCmd(a), rollbackCmd(a), reportCmd(a))
 }
 
 // pathFlags are the flags of upgrade path.
@@ -38,7 +38,7 @@ type pathFlags struct {
 	components, confirmed []string
 }
 
-func upgradePathCmd(a *command.App) *cobra.Command {
+func pathCmd(a *command.App) *cobra.Command {
 	var f pathFlags
 	cmd := &cobra.Command{
 		Use:   "path --catalogue NAME --from VERSION --to VERSION",

@@ -17,7 +17,7 @@ import (
 
 // zshaHelp is the source tool's help, word by word but for what it is and what stop and start do,
 // where its words would not be true. As there, reset-MNVM-password is not in it.
-const zshaHelp = `zsha keeps the management VM running on exactly one host.
+const helpText = `zsha keeps the management VM running on exactly one host.
 
 usage:
 zsha [-h] [-v]
@@ -49,7 +49,7 @@ optional arguments:
 `
 
 // zshaExample is for the manual page.
-const zshaExample = `  zsha config-sample FileConf
+const example = `  zsha config-sample FileConf
   zsha check-config /tmp/config.json
   zsha install --ask-password -c /tmp/config.json
   zsha status
@@ -57,67 +57,67 @@ const zshaExample = `  zsha config-sample FileConf
   zsha export-config
   zsha import-config /tmp/current.config.json`
 
-// zshaCommands are the source tool's commands. Each is described in its words; what follows is ours.
-func zshaCommands(a *command.App) []*cobra.Command {
+// commands are the source tool's commands. Each is described in its words; what follows is ours.
+func commands(a *command.App) []*cobra.Command {
 	var undersized bool
-	check := zshaOne(a, "check-config CONFIGURATION-FILE-PATH", "check configuration file",
+	check := one(a, "check-config CONFIGURATION-FILE-PATH", "check configuration file",
 		`Checks a configuration file. Every fault is told, one line each: file, field,
 value, and what is allowed.`, "  zsha check-config /tmp/current.config.json",
-		func(a *command.App, c *cobra.Command, file string) error { return zshaCheck(a, c, file, undersized) })
+		func(a *command.App, c *cobra.Command, file string) error { return check(a, c, file, undersized) })
 	check.Flags().BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below 8 GB and\n4 CPUs")
-	reset := zshaNone(a, "reset-MNVM-password", "reset the root password of MN-VM to the default",
+	reset := none(a, "reset-MNVM-password", "reset the root password of MN-VM to the default",
 		`Gives root of the management VM the password "password". Refused unless
-AllowResetRootPassword is true in the configuration. It is not in zsha -h.`, "", zshaReset)
+AllowResetRootPassword is true in the configuration. It is not in zsha -h.`, "", resetPassword)
 	reset.Hidden = true
 	return []*cobra.Command{
-		zshaInstall(a), zshaUninstall(a), check,
-		zshaOne(a, "config-sample "+config.CephConf+"|"+config.FileConf, "output sample config json file",
+		installCmd(a), uninstallCmd(a), check,
+		one(a, "config-sample "+config.CephConf+"|"+config.FileConf, "output sample config json file",
 			`Writes a configuration to start from to /tmp/sample.CephConf.config.json or
-/tmp/sample.FileConf.config.json. $TMPDIR is taken in place of /tmp.`, "  zsha config-sample FileConf", zshaSampleTo),
-		zshaNone(a, "export-config", "output current config json file to /tmp/current.config.json",
+/tmp/sample.FileConf.config.json. $TMPDIR is taken in place of /tmp.`, "  zsha config-sample FileConf", sample),
+		none(a, "export-config", "output current config json file to /tmp/current.config.json",
 			`Writes the configuration that is in force to /tmp/current.config.json, for
-check-config and import-config. $TMPDIR is taken in place of /tmp.`, "", zshaExport),
-		zshaOne(a, "import-config CONFIGURATION-FILE-PATH", "update configuration to HA cluster",
+check-config and import-config. $TMPDIR is taken in place of /tmp.`, "", export),
+		one(a, "import-config CONFIGURATION-FILE-PATH", "update configuration to HA cluster",
 			`Checks a configuration, tells what differs from the one in force and when each
 change takes effect, and makes it the configuration of all hosts. It does not
 ask. Refused: what needs an installation, and any change while a migration or a
-start of the management VM is under way.`, "  zsha import-config /tmp/current.config.json", zshaImport),
-		zshaOne(a, "migrate "+command.ZshaAddress, "migrate to target HA host, ip or hostname should be provided",
+start of the management VM is under way.`, "  zsha import-config /tmp/current.config.json", importFile),
+		one(a, "migrate "+command.ZshaAddress, "migrate to target HA host, ip or hostname should be provided",
 			`Moves the running management VM to another host of the cluster, by its address
-or its name. Refused to a host that could not run it.`, "  zsha migrate 192.0.2.12\n  zsha migrate node-2", zshaMigrate),
-		zshaNone(a, "status", "show status",
+or its name. Refused to a host that could not run it.`, "  zsha migrate 192.0.2.12\n  zsha migrate node-2", migrate),
+		none(a, "status", "show status",
 			`Shows where the management VM runs, when it was started last, which hosts are
 there, and the members of the store under the heading Consul Members. "status
--conf" is status-conf.`, "", func(a *command.App, c *cobra.Command) error { return zshaStatus(a, c, false) }),
-		zshaNone(a, zshaConf, "show status with current configuration",
+-conf" is status-conf.`, "", func(a *command.App, c *cobra.Command) error { return status(a, c, false) }),
+		none(a, statusConf, "show status with current configuration",
 			`Shows what status shows, and the configuration that is in force.`, "", func(a *command.App,
 				c *cobra.Command) error {
-				return zshaStatus(a, c, true)
+				return status(a, c, true)
 			}),
-		zshaNone(a, "stop", "close MN-VM in cluster, agents and store will continue to operate",
+		none(a, "stop", "close MN-VM in cluster, agents and store will continue to operate",
 			`Stops the management VM, and waits for the proof that it has ended. It stays
-stopped, also when hosts boot, until "zsha start".`, "", zshaStop),
-		zshaNone(a, "start", "start MN-VM in cluster",
+stopped, also when hosts boot, until "zsha start".`, "", stop),
+		none(a, "start", "start MN-VM in cluster",
 			`Starts the management VM, and waits until it runs. It starts no agent that
-somebody has stopped on a host: systemctl start holdfast.`, "", zshaStart),
+somebody has stopped on a host: systemctl start holdfast.`, "", start),
 		reset,
 	}
 }
 
-func zshaNone(a *command.App, use, short, long, example string,
+func none(a *command.App, use, short, long, example string,
 	do func(*command.App, *cobra.Command) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return do(a, c) }}
 }
 
-func zshaOne(a *command.App, use, short, long, example string,
+func one(a *command.App, use, short, long, example string,
 	do func(*command.App, *cobra.Command, string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return do(a, c, args[0]) }}
 }
 
-// zshaInstall takes the password as an argument, as the source tool does.
-func zshaInstall(a *command.App) *cobra.Command {
+// installCmd takes the password as an argument, as the source tool does.
+func installCmd(a *command.App) *cobra.Command {
 	var ssh installer.SSHFlags
 	var password, file, base string
 	var undersized, check, yes, closed bool
@@ -136,7 +136,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			}
 			o, err := installer.InstallOptions(a, cmd, file, "", base, undersized)
 			if err == nil {
-				err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast pair setup")
+				err = refusePair(o.Config.Type == config.PairConf, "holdfast pair setup")
 			}
 			if err != nil {
 				return err
@@ -155,7 +155,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 				}
 			}
 			o.Confirm, o.NoFirewall = a.Confirming(yes), closed
-			return zshaInstalls(a, cmd, o, &ssh, check)
+			return installHosts(a, cmd, o, &ssh, check)
 		},
 	}
 	f := cmd.Flags()
@@ -170,7 +170,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 	return cmd
 }
 
-func zshaUninstall(a *command.App) *cobra.Command {
+func uninstallCmd(a *command.App) *cobra.Command {
 	var ssh installer.SSHFlags
 	var file, base string
 	var sure bool
@@ -184,7 +184,7 @@ Refused, and nothing is changed, while a host does not answer.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !sure {
 				if o, err := installer.UninstallOptions(a, cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
-					return zshaOfPair(true, "holdfast uninstall")
+					return refusePair(true, "holdfast uninstall")
 				}
 				err := output.Text(a.Env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are "+
 					"*ABSOLUTELY CERTAIN* that is what you want, followed by --"+installer.SureFlag+".\n")
@@ -193,7 +193,7 @@ Refused, and nothing is changed, while a host does not answer.`,
 				}
 				return err
 			}
-			return zshaUninstalls(a, cmd, file, base, &ssh)
+			return uninstallHosts(a, cmd, file, base, &ssh)
 		},
 	}
 	f := cmd.Flags()
@@ -204,22 +204,22 @@ Refused, and nothing is changed, while a host does not answer.`,
 	return cmd
 }
 
-// ZshaWriter writes texts of Holdfast for who uses the source tool's commands: they name those.
-type ZshaWriter struct{ io.Writer }
+// Writer writes texts of Holdfast for who uses the source tool's commands: they name those.
+type Writer struct{ io.Writer }
 
 // Beneath is where the texts go.
-func (w ZshaWriter) Beneath() io.Writer { return w.Writer }
+func (w Writer) Beneath() io.Writer { return w.Writer }
 
 // Write reports as written all of p, or nothing.
-func (w ZshaWriter) Write(p []byte) (int, error) {
-	if _, err := io.WriteString(w.Writer, zshaNames(string(p))); err != nil {
+func (w Writer) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(w.Writer, inItsWords(string(p))); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
 // zshaOf are the source tool's commands by those of Holdfast that do the same.
-var zshaOf = map[string]string{
+var sameAs = map[string]string{
 	"config check": "check-config", "config sample": "config-sample", "config export": "export-config", "config import": "import-config",
 	"install": "install", "uninstall": "uninstall", "migrate": "migrate", "status": "status", "start": "start", "stop": "stop",
 	"reset-mnvm-password": "reset-MNVM-password",
@@ -228,16 +228,16 @@ var zshaOf = map[string]string{
 // ofHoldfast is one of these commands, and a flag that follows.
 var ofHoldfast = regexp.MustCompile(`\bholdfast(\s+)(config\s+(?:check|sample|export|import)|install|uninstall|migrate|status|start|stop|reset-mnvm-password)\b( +-\S+)?`)
 
-// zshaNames puts the source tool's commands in place of those of Holdfast that do the same. One with a flag
+// inItsWords puts the source tool's commands in place of those of Holdfast that do the same. One with a flag
 // stays, as that tool has no such flag; its installation has all of ours.
-func zshaNames(text string) string {
+func inItsWords(text string) string {
 	text = ofHoldfast.ReplaceAllStringFunc(text, func(m string) string {
 		f := ofHoldfast.FindStringSubmatch(m)
 		name := strings.Join(strings.Fields(f[2]), " ")
 		if f[3] != "" && name != "install" && name != "uninstall" {
 			return m
 		}
-		return ZshaName + f[1] + zshaOf[name] + f[3]
+		return Name + f[1] + sameAs[name] + f[3]
 	})
 	// It has no --server.
 	return strings.NewReplacer("--socket, $"+command.SocketEnv+" or --server", "--socket or $"+command.SocketEnv,

@@ -75,12 +75,12 @@ func pairTool(env command.Env, name string) *cobra.Command {
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return drbdOverview(a, cmd) }
 	case stopName:
 		root.Long = "Stops the services of the pair on both nodes, until ms_resource_start.sh.\nThe same is: holdfast pair stop"
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return pair.StopPair(a, cmd, progress.DefaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return pair.Stop(a, cmd, progress.DefaultWait) }
 	case startName: // its parameter is optional, and told nowhere
 		root.Use += " [ANYTHING]"
 		root.Long = "Starts the services of the pair. The parameter means nothing. The same is: holdfast pair start"
 		root.Args = cobra.MaximumNArgs(1)
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return pair.StartPair(a, cmd, progress.DefaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return pair.Start(a, cmd, progress.DefaultWait) }
 	case againName:
 		root.Use += " PEER [PASSWORD [ARBITER-PASSWORD]]"
 		root.Long = "Makes the other node, which was reinstalled or replaced, one of the pair again. PEER is " +

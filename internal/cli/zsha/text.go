@@ -20,8 +20,8 @@ import (
 	"holdfast/internal/install"
 )
 
-func zshaStatus(a *command.App, cmd *cobra.Command, conf bool) error {
-	c, s, cl, err := zshaOpen(a, cmd, "holdfast pair status")
+func status(a *command.App, cmd *cobra.Command, conf bool) error {
+	c, s, cl, err := open(a, cmd, "holdfast pair status")
 	if err != nil {
 		return err
 	}
@@ -34,12 +34,13 @@ func zshaStatus(a *command.App, cmd *cobra.Command, conf bool) error {
 	if err != nil {
 		return err
 	}
-	return output.Text(a.Env.Stdout, zshaStatusText(s, cl, st.Members, events, conf))
+	return output.Text(a.Env.Stdout, statusText(s, cl, st.Members, events, conf))
 }
 
-// zshaStatusText is the status under the source tool's headings: its Consul members
+// statusText is the status under the source tool's headings: its Consul members
 // are those of etcd.
-func zshaStatusText(s cluster.Status, cl config.Cluster, members []cluster.StoreMember, events []cluster.Event, conf bool) string {
+func statusText(s cluster.Status, cl config.Cluster, members []cluster.StoreMember, events []cluster.Event,
+	conf bool) string {
 	var b strings.Builder
 	ip := map[cluster.HostID]string{}
 	for _, n := range cl.Nodes() {
@@ -69,7 +70,7 @@ func zshaStatusText(s cluster.Status, cl config.Cluster, members []cluster.Store
 	}
 	b.WriteByte('\n')
 	part("Consul Members")
-	zshaMembers(&b, ip, members)
+	membersText(&b, ip, members)
 	b.WriteByte('\n')
 	host := s.Owner.Host
 	if ip[host] == "" && len(cl.Nodes()) > 0 {
@@ -109,8 +110,8 @@ func zshaStatusText(s cluster.Status, cl config.Cluster, members []cluster.Store
 	return b.String()
 }
 
-// zshaMembers writes the members of the store in the columns of Consul's.
-func zshaMembers(b *strings.Builder, ip map[cluster.HostID]string, members []cluster.StoreMember) {
+// membersText writes the members of the store in the columns of Consul's.
+func membersText(b *strings.Builder, ip map[cluster.HostID]string, members []cluster.StoreMember) {
 	rows := [][]string{{"Node", "Address", "Status", "Type", "Build", "Protocol", "DC"}}
 	for _, m := range members {
 		state := "alive"
@@ -142,19 +143,19 @@ func zshaMembers(b *strings.Builder, ip map[cluster.HostID]string, members []clu
 	}
 }
 
-// zshaInstalls installs, and tells it in the source tool's words. What that tool does
+// installHosts installs, and tells it in the source tool's words. What that tool does
 // and Holdfast does not is not told: it stops no services first, and sets no iptables.
-func zshaInstalls(a *command.App, cmd *cobra.Command, o install.Options, ssh *installer.SSHFlags, check bool) error {
+func installHosts(a *command.App, cmd *cobra.Command, o install.Options, ssh *installer.SSHFlags, check bool) error {
 	if err := ssh.Confirm(cmd.Context(), a, install.Members(o.Config)); err != nil {
 		return err
 	}
-	res, err := installer.RunInstall(a, cmd, &o, ssh, check)
-	found := installer.ResultText(install.Result{Report: res.Report}, zshaTellsMore(cmd) || check,
+	res, err := installer.Install(a, cmd, &o, ssh, check)
+	found := installer.ResultText(install.Result{Report: res.Report}, tellsMore(cmd) || check,
 		output.PainterFor(a.Env.Stderr))
 	if err = installer.Installed(cmd, res, err, output.Text(a.Env.Stderr, found)); err != nil || check {
 		return err
 	}
-	if err := output.Text(a.Env.Stdout, zshaInstalledText(o, res)); err != nil {
+	if err := output.Text(a.Env.Stdout, installedText(o, res)); err != nil {
 		return err
 	}
 	if res.Running == "" {
@@ -163,7 +164,7 @@ func zshaInstalls(a *command.App, cmd *cobra.Command, o install.Options, ssh *in
 	return nil
 }
 
-func zshaInstalledText(o install.Options, res install.Result) string {
+func installedText(o install.Options, res install.Result) string {
 	var b strings.Builder
 	hosts := install.Members(o.Config)
 	b.WriteString("All nodes connect success.\n")
@@ -203,10 +204,10 @@ func zshaInstalledText(o install.Options, res install.Result) string {
 	return b.String()
 }
 
-func zshaUninstalls(a *command.App, cmd *cobra.Command, file, base string, ssh *installer.SSHFlags) error {
+func uninstallHosts(a *command.App, cmd *cobra.Command, file, base string, ssh *installer.SSHFlags) error {
 	o, err := installer.UninstallOptions(a, cmd, file, "", base)
 	if err == nil {
-		err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast uninstall")
+		err = refusePair(o.Config.Type == config.PairConf, "holdfast uninstall")
 	}
 	if err != nil {
 		return err
@@ -214,10 +215,10 @@ func zshaUninstalls(a *command.App, cmd *cobra.Command, file, base string, ssh *
 	if err := ssh.Login(cmd.Context(), a, o); err != nil {
 		return err
 	}
-	each := zshaEach(o.Config)
+	each := each(o.Config)
 	o.Begin = func() error { return output.Text(a.Env.Stdout, "start clean\nstart shutdown cluster\n"+each) }
-	res, err := installer.RunUninstall(a, cmd, &o, ssh)
-	if !res.OK || zshaTellsMore(cmd) {
+	res, err := installer.Uninstall(a, cmd, &o, ssh)
+	if !res.OK || tellsMore(cmd) {
 		err = errors.Join(err, output.Text(a.Env.Stderr, installer.RemovedText(res, output.PainterFor(a.Env.Stderr))))
 	}
 	if err := installer.Uninstalled(cmd, res, err); err != nil {

@@ -29,36 +29,36 @@ import (
 	"holdfast/internal/lib/text"
 )
 
-// ZshaName is the name under which this program takes the source tool's commands.
-const ZshaName = "zsha"
+// Name is the name under which this program takes the source tool's commands.
+const Name = "zsha"
 
-// ZshaErrors stands before errors, as before those that the source tool has from libvirt.
-const ZshaErrors = "error"
+// Errors stands before errors, as before those that the source tool has from libvirt.
+const Errors = "error"
 
 // zshaConf is its command for the status with the configuration.
-const zshaConf = "status-conf"
+const statusConf = "status-conf"
 
 // The files that the source tool writes, in the system's directory for those that
 // last for a while ($TMPDIR, else /tmp).
 const (
-	zshaSample  = "sample.%s.config.json"
-	zshaCurrent = "current.config.json"
+	sampleFile  = "sample.%s.config.json"
+	currentFile = "current.config.json"
 )
 
-// NewZsha returns the source tool's command line. It prints what that tool prints;
+// New returns the source tool's command line. It prints what that tool prints;
 // the exit codes are ours.
-func NewZsha(env command.Env) *cobra.Command {
-	env.Stderr = ZshaWriter{env.Stderr}
+func New(env command.Env) *cobra.Command {
+	env.Stderr = Writer{env.Stderr}
 	a := &command.App{Env: env, Output: "text"}
 	root := &cobra.Command{
-		Use: ZshaName, Short: "The commands of the suite that Holdfast replaces", Long: zshaHelp, Example: zshaExample,
+		Use: Name, Short: "The commands of the suite that Holdfast replaces", Long: helpText, Example: example,
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if zshaTellsMore(cmd) {
-				return output.Text(env.Stdout, zshaVersion(env))
+			if tellsMore(cmd) {
+				return output.Text(env.Stdout, versionText(env))
 			}
-			return output.Text(env.Stdout, zshaHelp)
+			return output.Text(env.Stdout, helpText)
 		},
 	}
 	root.SetOut(env.Stdout)
@@ -69,48 +69,48 @@ func NewZsha(env command.Env) *cobra.Command {
 			command.Help(c, args)
 			return
 		}
-		_ = output.Text(env.Stdout, zshaHelp) // there is nobody to tell
+		_ = output.Text(env.Stdout, helpText) // there is nobody to tell
 	})
 	root.SetUsageFunc(command.UsageText)
 	asks := command.HelpCmd()
 	asks.Hidden = true // it is not among that tool's
 	root.SetHelpCommand(asks)
 	f := root.PersistentFlags()
-	f.BoolP(zshaMore, "v", false, "show version, print execution details")
+	f.BoolP(moreFlag, "v", false, "show version, print execution details")
 	f.StringVar(&a.Socket, "socket", "",
 		"agent's unix `path` (default $"+command.SocketEnv+", else "+command.DefaultSocket+")")
-	root.AddCommand(zshaCommands(a)...)
+	root.AddCommand(commands(a)...)
 	for _, c := range root.Commands() {
-		zshaDetails(a, c)
+		withDetails(a, c)
 	}
 	command.MarkUsage(root)
 	return root
 }
 
-// ZshaArgs are arguments as NewZsha takes them: the manual also has "status -conf".
-func ZshaArgs(args []string) []string {
+// Args are arguments as New takes them: the manual also has "status -conf".
+func Args(args []string) []string {
 	for i := range len(args) - 1 {
 		if args[i] == "status" && args[i+1] == "-conf" {
-			return slices.Concat(args[:i], []string{zshaConf}, args[i+2:])
+			return slices.Concat(args[:i], []string{statusConf}, args[i+2:])
 		}
 	}
 	return args
 }
 
 // zshaMore is the flag by which commands tell more.
-const zshaMore = "version"
+const moreFlag = "version"
 
-func zshaTellsMore(cmd *cobra.Command) bool { return cmd.Flag(zshaMore).Value.String() == "true" }
+func tellsMore(cmd *cobra.Command) bool { return cmd.Flag(moreFlag).Value.String() == "true" }
 
-// zshaDetails has a command tell, with -v, by which version it was done and how long it took.
-func zshaDetails(a *command.App, c *cobra.Command) {
+// withDetails has a command tell, with -v, by which version it was done and how long it took.
+func withDetails(a *command.App, c *cobra.Command) {
 	run := c.RunE
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		if !zshaTellsMore(cmd) {
+		if !tellsMore(cmd) {
 			return run(cmd, args)
 		}
 		begin := time.Now()
-		err := output.Text(a.Env.Stderr, zshaVersion(a.Env))
+		err := output.Text(a.Env.Stderr, versionText(a.Env))
 		if err == nil {
 			err = run(cmd, args)
 		}
@@ -119,7 +119,7 @@ func zshaDetails(a *command.App, c *cobra.Command) {
 	}
 }
 
-func zshaVersion(env command.Env) string {
+func versionText(env command.Env) string {
 	made := "unknown"
 	if !env.Built.IsZero() {
 		made = env.Built.UTC().Format(time.UnixDate)
@@ -128,9 +128,9 @@ func zshaVersion(env command.Env) string {
 		output.Or(env.Commit, "unknown"))
 }
 
-// zshaWrite writes one of the source tool's files. A link that somebody has put
+// write writes one of the source tool's files. A link that somebody has put
 // there is replaced, not followed.
-func zshaWrite(a *command.App, name string, text []byte) error {
+func write(a *command.App, name string, text []byte) error {
 	file := filepath.Join(os.TempDir(), name)
 	if err := durable.WriteFile(file, text, 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
@@ -138,7 +138,7 @@ func zshaWrite(a *command.App, name string, text []byte) error {
 	return output.Text(a.Env.Stdout, "output config json file to "+file+"\n")
 }
 
-func zshaSampleTo(a *command.App, cmd *cobra.Command, kind string) error {
+func sample(a *command.App, cmd *cobra.Command, kind string) error {
 	if kind != config.FileConf && kind != config.CephConf {
 		return command.Usage(cmd, fmt.Errorf("sample of kind %q: want %s or %s", kind, config.CephConf, config.FileConf))
 	}
@@ -146,28 +146,28 @@ func zshaSampleTo(a *command.App, cmd *cobra.Command, kind string) error {
 	if err != nil {
 		return fmt.Errorf("make a sample: %w", err)
 	}
-	return zshaWrite(a, fmt.Sprintf(zshaSample, kind), text)
+	return write(a, fmt.Sprintf(sampleFile, kind), text)
 }
 
-func zshaExport(a *command.App, cmd *cobra.Command) error {
+func export(a *command.App, cmd *cobra.Command) error {
 	cl, _, err := command.Asked(a, cmd, command.ClusterConfig)
 	if err != nil {
 		return err
 	}
-	return zshaWrite(a, zshaCurrent, cl.JSON())
+	return write(a, currentFile, cl.JSON())
 }
 
-// zshaCheck says what is wrong with a configuration, or that nothing is.
-func zshaCheck(a *command.App, cmd *cobra.Command, file string, undersized bool) error {
-	_, warnings, err := zshaRead(cmd.Context(), a, file, undersized)
+// check says what is wrong with a configuration, or that nothing is.
+func check(a *command.App, cmd *cobra.Command, file string, undersized bool) error {
+	_, warnings, err := read(cmd.Context(), a, file, undersized)
 	if err != nil {
 		return err
 	}
 	return a.WriteCheck(nil, warnings)
 }
 
-// zshaRead reads a configuration; it has told all that is wrong with it.
-func zshaRead(ctx context.Context, a *command.App, file string,
+// read reads a configuration; it has told all that is wrong with it.
+func read(ctx context.Context, a *command.App, file string,
 	undersized bool) (cl config.Cluster, warnings []config.Warning, err error) {
 	name, data, err := a.ReadConfig(ctx, file)
 	if err != nil {
@@ -180,10 +180,10 @@ func zshaRead(ctx context.Context, a *command.App, file string,
 	return cl, warnings, nil
 }
 
-// zshaImport leaves it to the agent whether the management VM may be one for tests, as in the cluster that it
+// importFile leaves it to the agent whether the management VM may be one for tests, as in the cluster that it
 // keeps: what export-config wrote is taken.
-func zshaImport(a *command.App, cmd *cobra.Command, file string) error {
-	cl, _, err := zshaRead(cmd.Context(), a, file, true)
+func importFile(a *command.App, cmd *cobra.Command, file string) error {
+	cl, _, err := read(cmd.Context(), a, file, true)
 	if err != nil {
 		return err
 	}
@@ -201,18 +201,18 @@ func zshaImport(a *command.App, cmd *cobra.Command, file string) error {
 	}
 	in.Check = false
 	told := *a
-	told.Env.Stdout = ZshaWriter{a.Env.Stdout}
-	return configure.ImportRevision(cmd.Context(), &told, c, false, in, true)
+	told.Env.Stdout = Writer{a.Env.Stdout}
+	return configure.Import(cmd.Context(), &told, c, false, in, true)
 }
 
-// zshaOpen begins a command that is about the management VM. instead does the same for a pair, which has none.
-func zshaOpen(a *command.App, cmd *cobra.Command,
+// open begins a command that is about the management VM. instead does the same for a pair, which has none.
+func open(a *command.App, cmd *cobra.Command,
 	instead string) (c *api.Client, s cluster.Status, cl config.Cluster, err error) {
 	if c, _, err = a.Open(cmd); err != nil {
 		return nil, s, cl, err
 	}
 	if s, err = c.Status(cmd.Context()); err == nil {
-		err = zshaOfPair(s.OfPair(), instead)
+		err = refusePair(s.OfPair(), instead)
 	}
 	if err == nil {
 		cl, err = command.ClusterConfig(cmd.Context(), c)
@@ -223,8 +223,8 @@ func zshaOpen(a *command.App, cmd *cobra.Command,
 	return c, s, cl, err
 }
 
-// zshaOfPair refuses what makes no sense in a pair.
-func zshaOfPair(is bool, instead string) error {
+// refusePair refuses what makes no sense in a pair.
+func refusePair(is bool, instead string) error {
 	if !is {
 		return nil
 	}
@@ -232,8 +232,8 @@ func zshaOfPair(is bool, instead string) error {
 		"zsha keeps a management VM, and this host is one of a pair, which has none").With("for a pair: " + instead)
 }
 
-func zshaMigrate(a *command.App, cmd *cobra.Command, target string) error {
-	c, s, cl, err := zshaOpen(a, cmd, "holdfast pair switch")
+func migrate(a *command.App, cmd *cobra.Command, target string) error {
+	c, s, cl, err := open(a, cmd, "holdfast pair switch")
 	if err != nil {
 		return err
 	}
@@ -253,7 +253,7 @@ func zshaMigrate(a *command.App, cmd *cobra.Command, target string) error {
 	case to == from && s.Owner.State == cluster.Running:
 		return fail.Errorf(fail.Refused, "Requested operation is not valid: domain 'ZStack Management Node VM' is already active")
 	}
-	show := &zshaProgress{w: a.Env.Stdout, terminal: output.IsTerminal(a.Env.Stdout)}
+	show := &migration{w: a.Env.Stdout, terminal: output.IsTerminal(a.Env.Stdout)}
 	begun := false
 	for p, err := range c.Migrate(cmd.Context(), host, "") {
 		if err == nil && !begun { // it was not refused
@@ -269,15 +269,15 @@ func zshaMigrate(a *command.App, cmd *cobra.Command, target string) error {
 	return nil
 }
 
-// zshaProgress writes the percentage: in place on a terminal, else its end only. It
+// migration writes the percentage: in place on a terminal, else its end only. It
 // never goes back.
-type zshaProgress struct {
+type migration struct {
 	w        io.Writer
 	terminal bool
 	most     text.Percent[int]
 }
 
-func (z *zshaProgress) next(p api.Progress) error {
+func (z *migration) next(p api.Progress) error {
 	percent := z.most.At(p.Percent)
 	switch {
 	case p.Done && z.terminal:
@@ -290,8 +290,8 @@ func (z *zshaProgress) next(p api.Progress) error {
 	return nil
 }
 
-// zshaEach writes the source tool's line for every host.
-func zshaEach(cl config.Cluster) string {
+// each writes the source tool's line for every host.
+func each(cl config.Cluster) string {
 	var b strings.Builder
 	for _, n := range cl.Nodes() {
 		fmt.Fprintf(&b, "Do for %s\n", n.IP)
@@ -299,9 +299,9 @@ func zshaEach(cl config.Cluster) string {
 	return b.String()
 }
 
-// zshaDo makes a request of the whole cluster, and waits until it is done.
-func zshaDo(a *command.App, cmd *cobra.Command, before, after string, g ha.Goal) error {
-	c, _, cl, err := zshaOpen(a, cmd, "holdfast pair "+g.Name)
+// request makes a request of the whole cluster, and waits until it is done.
+func request(a *command.App, cmd *cobra.Command, before, after string, g ha.Goal) error {
+	c, _, cl, err := open(a, cmd, "holdfast pair "+g.Name)
 	if err != nil {
 		return err
 	}
@@ -309,7 +309,7 @@ func zshaDo(a *command.App, cmd *cobra.Command, before, after string, g ha.Goal)
 	if err := g.Request(cmd.Context(), c); err != nil {
 		return err
 	}
-	if err := output.Text(a.Env.Stdout, before+zshaEach(cl)); err != nil {
+	if err := output.Text(a.Env.Stdout, before+each(cl)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), progress.DefaultWait)
@@ -320,8 +320,8 @@ func zshaDo(a *command.App, cmd *cobra.Command, before, after string, g ha.Goal)
 	return output.Text(a.Env.Stdout, after)
 }
 
-func zshaStop(a *command.App, cmd *cobra.Command) error {
-	return zshaDo(a, cmd, "start shutdown cluster\n", "shutdown cluster finished\n", ha.Goal{
+func stop(a *command.App, cmd *cobra.Command) error {
+	return request(a, cmd, "start shutdown cluster\n", "shutdown cluster finished\n", ha.Goal{
 		Name: "stop", Request: func(ctx context.Context,
 			c *api.Client) error {
 			return c.Stop(ctx, false, "")
@@ -329,8 +329,8 @@ func zshaStop(a *command.App, cmd *cobra.Command) error {
 	})
 }
 
-func zshaStart(a *command.App, cmd *cobra.Command) error {
-	return zshaDo(a, cmd, "", "", ha.Goal{
+func start(a *command.App, cmd *cobra.Command) error {
+	return request(a, cmd, "", "", ha.Goal{
 		Name: "start", Request: func(ctx context.Context,
 			c *api.Client) error {
 			return c.Start(ctx, "")
@@ -338,8 +338,8 @@ func zshaStart(a *command.App, cmd *cobra.Command) error {
 	})
 }
 
-func zshaReset(a *command.App, cmd *cobra.Command) error {
-	c, _, _, err := zshaOpen(a, cmd, "passwd, on each node")
+func resetPassword(a *command.App, cmd *cobra.Command) error {
+	c, _, _, err := open(a, cmd, "passwd, on each node")
 	if err != nil {
 		return err
 	}
@@ -352,5 +352,5 @@ func zshaReset(a *command.App, cmd *cobra.Command) error {
 		"root in %s\n", output.Clean(r.Addr), output.Clean(r.UUID)))
 }
 
-// ZshaCalled reports whether the program was called by the source tool's name.
-func ZshaCalled() bool { return filepath.Base(os.Args[0]) == ZshaName }
+// Called reports whether the program was called by the source tool's name.
+func Called() bool { return filepath.Base(os.Args[0]) == Name }

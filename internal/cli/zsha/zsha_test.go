@@ -11,18 +11,18 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// TestZshaHelp goes through all commands of the source tool: each has its own help, which fits a terminal, and
+// TestHelp goes through all commands of the source tool: each has its own help, which fits a terminal, and
 // says what it wants when it is called wrongly.
-func TestZshaHelp(t *testing.T) {
+func TestHelp(t *testing.T) {
 	run := func(args ...string) (string, error) {
 		var out bytes.Buffer
-		root := NewZsha(command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
+		root := New(command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
 		root.SetArgs(args)
 		err := root.ExecuteContext(t.Context())
 		return out.String(), err
 	}
 	seen := 0
-	for _, c := range NewZsha(command.Env{}).Commands() {
+	for _, c := range New(command.Env{}).Commands() {
 		if c.Name() == "help" {
 			continue
 		}
@@ -36,7 +36,7 @@ func TestZshaHelp(t *testing.T) {
 				t.Errorf("%s -h: %d columns: %s", c.Name(), len(l)-1, l)
 			}
 		}
-		if !strings.Contains(zshaHelp, "\n"+c.Name()+" ") != c.Hidden {
+		if !strings.Contains(helpText, "\n"+c.Name()+" ") != c.Hidden {
 			t.Errorf("%s: in zsha -h: %t", c.Name(), !c.Hidden)
 		}
 		for _, wrong := range []string{"--bogus", "a b"} {
@@ -51,8 +51,8 @@ func TestZshaHelp(t *testing.T) {
 	}
 }
 
-// TestZshaNames: hints name the source tool's commands where it has them.
-func TestZshaNames(t *testing.T) {
+// TestNames: hints name the source tool's commands where it has them.
+func TestNames(t *testing.T) {
 	for in, want := range map[string]string{
 		"start it first: holdfast start":                                                                                "start it first: zsha start",
 		"see: holdfast status, holdfast events":                                                                         "see: zsha status, holdfast events",
@@ -64,7 +64,7 @@ func TestZshaNames(t *testing.T) {
 		"A member is replaced by: holdfast install -c FILE":                                                             "A member is replaced by: zsha install -c FILE",
 		"start the agent: systemctl start holdfast; another place is named with --socket, $HOLDFAST_SOCKET or --server": "start the agent: systemctl start holdfast; another place is named with --socket or $HOLDFAST_SOCKET",
 	} {
-		if got := zshaNames(in); got != want {
+		if got := inItsWords(in); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
 		}
 	}
