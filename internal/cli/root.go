@@ -34,13 +34,11 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	f.StringVar(&a.Cert, "cert", "", "PEM `file` with the client certificate, for --server")
 	f.StringVar(&a.Key, "key", "", "PEM `file` with the client's key, for --server")
 	f.StringVarP(&a.Output, "output", "o", "text", "output `format`, text or json")
-	root.AddCommand(versionCmd(a), configure.Command(a), pair.Command(a), transition.Command(a),
-		probe.Command(a))
-	for _, tool := range []func(*command.App) []*cobra.Command{ha.Commands, installer.Commands,
-		doctor.Commands,
-		upgrade.Commands} {
-		root.AddCommand(tool(a)...)
-	}
+	root.AddCommand(versionCmd(a), configure.Command(a), pair.Command(a), transition.Command(a), probe.Command(a))
+	root.AddCommand(ha.Commands(a)...)
+	root.AddCommand(installer.Commands(a)...)
+	root.AddCommand(doctor.Commands(a)...)
+	root.AddCommand(upgrade.Commands(a)...)
 	checkOutput(a, root)
 	root.AddCommand(env.Extra...)
 	addExamples(root, "")

@@ -45,7 +45,8 @@ func Main(args []string, env command.Env) int {
 	return Run(args, env, New)
 }
 
-// ofOtherTool is the environment of a source tool's command: what an installation puts on hosts is made of our own commands.
+// ofOtherTool is the environment of a source tool's command: what an installation puts on hosts is made of our own
+// commands.
 func ofOtherTool(env command.Env) command.Env {
 	own := env
 	env.HostFiles = func(_ *cobra.Command, ofPair bool) ([]install.File, error) { return own.HostFiles(New(own), ofPair) }

@@ -87,8 +87,7 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 			if len(faults) == 0 {
 				text = command.WithDomain(cl, text)
 			}
-			return Import(cmd.Context(), a, c, js,
-				config.Import{Name: name, Text: string(text), Check: check, Swap: swap}, yes)
+			return Import(cmd.Context(), a, c, js, config.Import{Name: name, Text: string(text), Check: check, Swap: swap}, yes)
 		},
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "show what would be done, and do nothing")

@@ -1,5 +1,5 @@
-// Package zsha has the command lines of other products, by whose names the program may be called: zsha, and the commands
-// of a pair. It is above the tools, whose work it does in their words.
+// Package zsha has the command lines of other products, by whose names the program may be called: zsha, and the
+// commands of a pair. It is above the tools, whose work it does in their words.
 package zsha
 
 import (
