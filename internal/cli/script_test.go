@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -31,8 +30,6 @@ import (
 	"holdfast/internal/upgrade/request"
 	"holdfast/testbed/try"
 )
-
-var update = flag.Bool("update", false, "rewrite the goldens in testdata")
 
 func TestMain(m *testing.M) {
 	command := func() {
@@ -232,7 +229,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 dir,
 		Files:               files,
-		UpdateScripts:       *update,
+		UpdateScripts:       *clitest.Update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -280,7 +277,7 @@ func TestHelp(t *testing.T) {
 	}
 	walk(root, nil)
 	golden := filepath.Join("testdata", "help.golden")
-	if *update {
+	if *clitest.Update {
 		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}

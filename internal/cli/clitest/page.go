@@ -19,7 +19,8 @@ import (
 	"holdfast/internal/cli/command"
 )
 
-var update = flag.Bool("update", false, "write the page of the commands anew")
+// Update says that pages and goldens are to be written anew.
+var Update = flag.Bool("update", false, "write pages and goldens anew")
 
 // pageWidth is the longest that a line of a page is.
 const pageWidth = 115
@@ -42,7 +43,7 @@ func (p Program) Page(t *testing.T, file, head string) {
 	t.Setenv("LOGS_DIRECTORY", "")
 	t.Setenv("HOME", "/root")
 	got, file := page(root, head), filepath.Join("../../docs", file)
-	if *update {
+	if *Update {
 		if err := os.WriteFile(file, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
