@@ -135,8 +135,8 @@ func ofCluster(host string, s cluster.Status) (out []install.Finding) {
 	switch {
 	case !s.Connected:
 		out = append(out, install.Finding{Node: host, Check: "cluster", Result: install.Fail,
-			Finding: "its agent reaches no quorum of the store, so nothing is decided: " + output.Or(s.StoreError,
-				"not connected"),
+			Finding: "its agent reaches no quorum of the store, so nothing is decided: " +
+				output.Or(s.StoreError, "not connected"),
 			Remedy: "bring the silent hosts back, or their network: holdfast status shows which"})
 	case s.Waiting != "":
 		out = append(out, install.Finding{Check: "cluster", Result: install.Warn,

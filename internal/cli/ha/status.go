@@ -266,8 +266,8 @@ func hostRow(s cluster.Status, h cluster.HostStatus) []output.Cell {
 	now := hostState(s, h)
 	state := map[string]output.Cell{hostActive: {Text: "alive", Colour: output.Green},
 		hostCut:     {Text: "cut " + output.Ago(h.Silent), Colour: output.Red},
-		hostUnknown: {Text: "unknown", Colour: output.Yellow}, hostSilent: {Text: "silent " + output.Ago(h.Silent),
-			Colour: output.Red}}[now]
+		hostUnknown: {Text: "unknown", Colour: output.Yellow},
+		hostSilent:  {Text: "silent " + output.Ago(h.Silent), Colour: output.Red}}[now]
 	role := "member"
 	if h.Coordinator {
 		role = "coord"
@@ -323,12 +323,12 @@ func guestText(b *strings.Builder, p output.Painter, s cluster.Status) {
 	}
 	text = withAge(text, s)
 	if h := silentHolder(s); h != nil {
-		text, c = text+fmt.Sprintf("; this is %s old: %s is silent", output.Ago(h.Silent),
-			output.Clean(h.Name)), output.Yellow
+		text += fmt.Sprintf("; this is %s old: %s is silent", output.Ago(h.Silent), output.Clean(h.Name))
+		c = output.Yellow
 	}
 	if old(s) != "" && o.Holder() == s.Self && hostOf(s, s.Self).Guest == cluster.GuestAbsent { // this host's own line is of now
-		text, c = fmt.Sprintf("not on this host any more; where it runs now is not known. What is known: %s",
-			text), output.Yellow
+		text = fmt.Sprintf("not on this host any more; where it runs now is not known. What is known: %s", text)
+		c = output.Yellow
 	}
 	output.Say(b, p, kept(s), c, text)
 	if why := ownerReason(o); why != "" {

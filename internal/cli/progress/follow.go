@@ -30,9 +30,8 @@ func Begun(ctx context.Context, a *command.App, c *api.Client, j job.View, wait,
 	case js:
 		return output.JSON(a.Env.Stdout, j, false)
 	}
-	return output.Text(a.Env.Stdout,
-		fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast jobs watch %[1]s\n", output.Clean(j.ID),
-			output.Clean(j.Title)))
+	return output.Text(a.Env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast jobs watch %[1]s\n",
+		output.Clean(j.ID), output.Clean(j.Title)))
 }
 
 // Follow looks at the job until it has ended or enough says so, and says on stderr what is new. An agent that goes away is

@@ -86,7 +86,7 @@ func surveyText(r *align.Survey, p output.Painter) string {
 	}
 	if len(rows) > 1 {
 		rows = append(rows,
-			[]output.Cell{{Text: ""}, {Text: ""}, {Text: output.Thousands(total), Colour: output.Bold},
+			[]output.Cell{{}, {}, {Text: output.Thousands(total), Colour: output.Bold},
 				{Text: about(seconds), Colour: output.Bold}})
 	}
 	if len(rows) > 0 {

@@ -389,8 +389,8 @@ anew since.`,
 		Args:    cobra.ArbitraryArgs,
 		PreRunE: func(cmd *cobra.Command, args []string) error { return eachOnce(cmd, slices.Concat(args, lost)) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runPurpose(a, cmd, request.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)},
-				b)
+			return runPurpose(a, cmd,
+				request.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)}, b)
 		},
 	}
 	lostFlag(cmd, &lost)

@@ -90,10 +90,8 @@ or its name. Refused to a host that could not run it.`, "  zsha migrate 192.0.2.
 there, and the members of the store under the heading Consul Members. "status
 -conf" is status-conf.`, "", func(a *command.App, c *cobra.Command) error { return status(a, c, false) }),
 		none(a, statusConf, "show status with current configuration",
-			`Shows what status shows, and the configuration that is in force.`, "", func(a *command.App,
-				c *cobra.Command) error {
-				return status(a, c, true)
-			}),
+			`Shows what status shows, and the configuration that is in force.`, "",
+			func(a *command.App, c *cobra.Command) error { return status(a, c, true) }),
 		none(a, "stop", "close MN-VM in cluster, agents and store will continue to operate",
 			`Stops the management VM, and waits for the proof that it has ended. It stays
 stopped, also when hosts boot, until "zsha start".`, "", stop),

@@ -322,19 +322,15 @@ func request(a *command.App, cmd *cobra.Command, before, after string, g ha.Goal
 
 func stop(a *command.App, cmd *cobra.Command) error {
 	return request(a, cmd, "start shutdown cluster\n", "shutdown cluster finished\n", ha.Goal{
-		Name: "stop", Request: func(ctx context.Context,
-			c *api.Client) error {
-			return c.Stop(ctx, false, "")
-		}, Reached: ha.Stopped,
+		Name: "stop", Reached: ha.Stopped,
+		Request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") },
 	})
 }
 
 func start(a *command.App, cmd *cobra.Command) error {
 	return request(a, cmd, "", "", ha.Goal{
-		Name: "start", Request: func(ctx context.Context,
-			c *api.Client) error {
-			return c.Start(ctx, "")
-		}, Reached: ha.Started,
+		Name: "start", Reached: ha.Started,
+		Request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") },
 	})
 }
 
