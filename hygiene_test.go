@@ -77,7 +77,7 @@ func TestPurePackagesImportNothingThatActs(t *testing.T) {
 
 // beside says what a package must not import itself: another has it for it.
 var beside = []struct{ who, not, why string }{
-	{"holdfast/internal/cli", "holdfast/internal/transition/db/",
+	{"holdfast/internal/cli/transition", "holdfast/internal/transition/db/",
 		"holdfast/internal/transition/db knows in which order the parts of an alignment work"},
 }
 

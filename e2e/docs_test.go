@@ -9,12 +9,12 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/cli"
+	"holdfast/internal/cli/zsha"
 )
 
 var (
 	quoted = regexp.MustCompile("`(?:sudo )?(?:bin/)?(holdfast(?:-lab)? [^`]+)`")
-	called = regexp.MustCompile("`(?:\\./)?" + cli.ZshaName + " ([A-Za-z-]+)")
+	called = regexp.MustCompile("`(?:\\./)?" + zsha.Name + " ([A-Za-z-]+)")
 	typed  = regexp.MustCompile(`(?m)^(?:sudo )?(?:bin/)?(holdfast(?:-lab)? [^#\n]+)`)
 	word   = regexp.MustCompile(`^[a-z][a-z-]*$`)
 	flag1  = regexp.MustCompile(`^--[a-z-]+`)
@@ -64,7 +64,7 @@ func TestCommandsOfTheSourceToolExist(t *testing.T) {
 		t.Skipf("%v: `make build` makes it", err)
 	}
 	cmd := exec.CommandContext(t.Context(), exe, "-h")
-	cmd.Args[0] = cli.ZshaName
+	cmd.Args[0] = zsha.Name
 	help, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

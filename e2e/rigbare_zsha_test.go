@@ -12,14 +12,14 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/cli"
+	"holdfast/internal/cli/zsha"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
 )
 
 // installedZsha is the link that an installation makes.
-const installedZsha = "/usr/bin/" + cli.ZshaName
+const installedZsha = "/usr/bin/" + zsha.Name
 
 // zsha runs the program by the source tool's name on a host: what it said on both sides, and its exit code.
 func (b *bareRig) zsha(t *testing.T, h, program string, args ...string) (out, said string, code int) {

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cli"
 	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/lib/lang"
 )
 
@@ -17,10 +18,10 @@ const pageHead = `Every command of the program ` + "`holdfast-lab`" + `, made fr
 
 [laboratory.md](laboratory.md) and [simulator.md](simulator.md) say what they are for.`
 
-var whole = clitest.Program{Env: func() cli.Env { return cli.Env{} }, Root: root, Main: command}
+var whole = clitest.Program{Env: func() command.Env { return command.Env{} }, Root: root, Main: inProcess}
 
-// command runs a command line in this process.
-func command(args []string, env cli.Env) int { return cli.Run(args, env, root) }
+// inProcess runs a command line in this process.
+func inProcess(args []string, env command.Env) int { return cli.Run(args, env, root) }
 
 func TestCommandsPage(t *testing.T)           { whole.Page(t, "commands-lab.md", pageHead) }
 func TestHelpFitsATerminal(t *testing.T)      { whole.HelpFits(t) }
@@ -37,7 +38,7 @@ func TestBadInputIsToldBeforeAnythingIsDone(t *testing.T) {
 	t.Chdir(dir)
 	run := func(args ...string) (int, string) {
 		var out, errs bytes.Buffer
-		code := command(args, cli.Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs})
+		code := inProcess(args, command.Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs})
 		return code, out.String() + errs.String()
 	}
 	for want, args := range map[string][]string{

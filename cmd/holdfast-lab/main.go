@@ -8,21 +8,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/cli"
+	"holdfast/internal/cli/command"
 	"holdfast/testbed/demo"
 	"holdfast/testbed/lab"
 	"holdfast/testbed/sim"
 )
 
 func main() {
-	os.Exit(cli.Run(os.Args[1:], cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, root))
+	os.Exit(cli.Run(os.Args[1:], command.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, root))
 }
 
 // root is the command line.
-func root(env cli.Env) *cobra.Command {
+func root(env command.Env) *cobra.Command {
 	c := lab.Command()
 	c.AddCommand(sim.Command())
 	for _, sub := range c.Commands() { // what they write is other programs', or read by some
-		sub.Annotations = map[string]string{cli.AsItIs: "yes"}
+		sub.Annotations = map[string]string{command.AsItIs: "yes"}
 	}
 	c.AddCommand(demo.Command(), demo.GuestCommand())
 	return cli.Complete(c, env)

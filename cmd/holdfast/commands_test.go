@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/cli"
 	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/zsha"
 	"holdfast/internal/lib/lang"
 )
 
@@ -39,9 +40,9 @@ func TestAllArgumentsAreChecked(t *testing.T) { whole.ArgumentsAreChecked(t) }
 
 func TestExamplesAreCommands(t *testing.T) {
 	whole.Examples(t, true)
-	zsha := whole
-	zsha.Root = cli.NewZsha
-	zsha.Examples(t, true)
+	other := whole
+	other.Root = zsha.New
+	other.Examples(t, true)
 }
 
 // TestBadInputIsToldBeforeAnythingIsDone: values that can not be right end with exit code 2 and no more than one

@@ -20,6 +20,8 @@ import (
 	"holdfast/internal/agent"
 	"holdfast/internal/agent/logfile"
 	"holdfast/internal/cli"
+	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/zsha"
 	"holdfast/internal/fleet/losses/measure"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/action/program"
@@ -61,13 +63,13 @@ func main() {
 }
 
 // environment is what the command line runs in, with the commands that the cluster's client lacks.
-func environment() cli.Env {
-	return cli.Env{
+func environment() command.Env {
+	return command.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version, Commit: commit,
 		Extra: []*cobra.Command{
 			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(), fenceCommand(),
 
-			files.Command(func() *cobra.Command { return cli.NewZsha(cli.Env{}) }),
+			files.Command(func() *cobra.Command { return zsha.New(command.Env{}) }),
 		},
 		Store:         []*cobra.Command{usageCommand(), cleanCommand(), restoreCommand(), joinCommand()},
 		HostFiles:     hostFiles,
@@ -84,14 +86,17 @@ func environment() cli.Env {
 }
 
 // hostFiles are what an installation puts on a host.
-func hostFiles(root *cobra.Command) ([]install.File, error) {
+func hostFiles(root *cobra.Command, ofPair bool) ([]install.File, error) {
 	out := []install.File{
 		{Path: install.Program, Mode: 0o755, Self: true},
-		{Path: "/usr/bin/" + cli.ZshaName, Link: install.Program, Once: true},
+		{Path: "/usr/bin/" + zsha.Name, Link: install.Program, Once: true},
 	}
-	all, err := files.All(root, cli.NewZsha(cli.Env{}))
+	all, err := files.All(root, zsha.New(command.Env{}))
 	for _, f := range all {
 		out = append(out, install.File{Path: f.Path, Mode: f.Mode, Data: f.Content, Link: f.Target})
+	}
+	if ofPair {
+		out = append(out, zsha.PairLinks()...)
 	}
 	return out, err
 }

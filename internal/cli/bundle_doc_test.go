@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/inventory/manifest"
 )
@@ -44,10 +45,10 @@ func TestBundlePage(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	for command := range strings.Lines(string(blocks[1][1])) {
-		words := strings.Fields(command)
-		if code := Main(words[1:], Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
-			t.Errorf("%s ended with %d", command, code)
+	for line := range strings.Lines(string(blocks[1][1])) {
+		words := strings.Fields(line)
+		if code := Main(words[1:], command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
+			t.Errorf("%s ended with %d", line, code)
 		}
 	}
 	if !strings.Contains(out.String(), "app-2.1.0.hfb: app 2.1.0, signed with key ") {
@@ -73,7 +74,7 @@ func planCAS(t *testing.T, platform []byte) {
 	}
 	var out bytes.Buffer
 	code := Main(strings.Fields("upgrade plan --inventory cas.yaml --bundle cas.tar --allow-unsigned"),
-		Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
+		command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
 	if code != 0 || !strings.Contains(out.String(), "cas E0710: reboot upgrade of 2 hosts, from E0705") ||
 		!strings.Contains(out.String(), "active-manager cvm1: upgrade.e0710/upgrade.sh runs here, once") {
 		t.Errorf("the plan for CAS ended with %d:\n%s", code, out.String())

@@ -7,13 +7,15 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/upgrade/bundle"
 )
 
 // TestUnreadablePattern: a bundle with a pattern that no scheme of versions can
 // read is refused by all commands that read one.
 func TestUnreadablePattern(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	dir := t.TempDir()
 	manifest := "name: app\nversion: \"1.1.0\"\nupgradeFrom:\n- {version: \"1.0..\", modes: [rolling]}\nmodules:\n- " +
 		"name: app\n  files: [f]\n  actions:\n    install: {run: [f]}\n"
@@ -43,7 +45,8 @@ func TestUnreadablePattern(t *testing.T) {
 	}
 	run := func(args ...string) (int, string) {
 		var out bytes.Buffer
-		code := Main(append(args, "--socket", a.socket), Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
+		code := Main(append(args, "--socket", a.Socket),
+			command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
 		return code, out.String()
 	}
 	if code, out := run("bundle", "keygen", "k", "--no-password"); code != 0 {
@@ -62,7 +65,7 @@ func TestUnreadablePattern(t *testing.T) {
 	if now, err := os.ReadFile("odd.hfb"); err != nil || !bytes.Equal(now, odd.Bytes()) {
 		t.Errorf("what was not signed has changed: %v", err)
 	}
-	if len(a.upgrades.Asked()) > 0 {
+	if len(a.Upgrades.Asked()) > 0 {
 		t.Error("the agent was asked")
 	}
 }

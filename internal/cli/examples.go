@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/internal/cli/output"
 )
 
 // examples are how commands are called: a line "WORDS: CALL" each. Those without words are of the program itself.
@@ -36,7 +38,7 @@ func continued(line string) string {
 	for i, w := range strings.Fields(line) {
 		switch at := out[strings.LastIndexByte(out, '\n')+1:]; {
 		case i == 0:
-		case len(at)+1+len(w)+len(end) > width:
+		case len(at)+1+len(w)+len(end) > output.Width:
 			out += end + "\n" + next
 		default:
 			out += " "

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/feature"
 )
@@ -16,7 +17,7 @@ func fakeFeatures(_ context.Context, o feature.Order, tell func(feature.Progress
 			"name or UUID", o.Guest).With("virsh list --all")
 	}
 	r := &feature.Report{Guest: feature.Guest{Name: o.Guest, UUID: "98000000-0000-4000-8000-000000000001"},
-		Libvirt: "9.0.0", QEMU: "7.2.22", At: testTime()}
+		Libvirt: "9.0.0", QEMU: "7.2.22", At: clitest.Time()}
 	facts := feature.Facts{Persistent: true, Disk: true, Card: true, Folder: true, Target: o.Target != ""}
 	for i, n := range feature.All() {
 		tell(feature.Progress{Name: n, Done: i, All: len(feature.All())})
@@ -40,7 +41,7 @@ func fakeCloudFeatures(_ context.Context, o feature.CloudOrder, tell func(featur
 		return nil, fail.Errorf(fail.Invalid, "--guest %s: Nova does not know a guest of this name or UUID in the "+
 			"project of the login", o.Guest).With("openstack server list")
 	}
-	r := &feature.Report{Guest: feature.Guest{Name: o.Guest, UUID: "98000000-0000-4000-8000-000000000001"}, Nova: "2.93", At: testTime()}
+	r := &feature.Report{Guest: feature.Guest{Name: o.Guest, UUID: "98000000-0000-4000-8000-000000000001"}, Nova: "2.93", At: clitest.Time()}
 	facts := feature.CloudFacts{Version: 93, Volumes: true, Images: true, Image: true, Port: true, Hosts: 1,
 		Flavor: o.Flavor != "", Service: o.URL != "", CloudInit: o.CloudInit, DHCP: true}
 	for i, n := range feature.AllOfAPI() {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/lib/fail"
 )
 
@@ -22,7 +23,7 @@ func checkPipe(t *testing.T) (pipe string, stop func(), ended chan error, out *b
 		t.Fatal(err)
 	}
 	out = &bytes.Buffer{}
-	root := New(Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: out})
+	root := New(command.Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: out})
 	root.SetArgs([]string{"config", "check", pipe})
 	ctx, stop := context.WithCancel(t.Context())
 	ended = make(chan error, 1)

@@ -8,13 +8,14 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/inventory/invfile"
 )
 
 // TestInventoryPage plans the examples of docs/inventory.md with the commands there, and
 // reads them as platform files, too.
 func TestInventoryPage(t *testing.T) {
-	page := blocks(t, "inventory.md")
+	page := clitest.Blocks(t, "../../docs/inventory.md")
 	files, commands := page["yaml"], page["sh"]
 	if len(files) != 3 || len(commands) != 3 {
 		t.Fatalf("docs/inventory.md has %d files and %d commands: want three of each", len(files), len(commands))

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cluster"
 )
 
@@ -18,15 +19,15 @@ func TestAPairHasNoGuest(t *testing.T) {
 		s.Owner.State, s.Owner.Host, s.Owner.To, s.Want.MoveTo, s.OwnerMod = cluster.Migrating, "node1", "node3", "node3", 9
 	}
 	for _, older := range []bool{false, true} {
-		a := newAgent(t)
-		a.pair.Lay(nil)
-		a.Obey(obey)
-		a.upgrades.Waits = "holdfast-group: the cluster moves it itself"
-		hosts, err := a.upgrades.Hosts(t.Context())
+		a := clitest.NewAgent(t)
+		a.Pair.Lay(nil)
+		a.Obey(clitest.Obey)
+		a.Upgrades.Waits = "holdfast-group: the cluster moves it itself"
+		hosts, err := a.Upgrades.Hosts(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.upgrades.Guests = hosts[:3] // the last one is no member, and a pair has none of its kind
+		a.Upgrades.Guests = hosts[:3] // the last one is no member, and a pair has none of its kind
 		if older {
 			a.SetType("")
 		}
@@ -68,7 +69,7 @@ func TestAPairHasNoGuest(t *testing.T) {
 			if c.line == "stop --timeout 100ms" {
 				a.Obey(nil)
 			}
-			said := commandLine(t, "", append(strings.Fields(c.line), "--socket", a.socket)...)
+			said := commandLine(t, "", append(strings.Fields(c.line), "--socket", a.Socket)...)
 			text := said.out + said.err
 			if !strings.Contains(text, c.want) {
 				t.Errorf("older %t: %s: no %q in:\n%s", older, c.line, c.want, text)
@@ -76,7 +77,7 @@ func TestAPairHasNoGuest(t *testing.T) {
 			if w := notOfPair.FindString(text); w != "" {
 				t.Errorf("older %t: %s says %q:\n%s", older, c.line, w, text)
 			}
-			a.Obey(obey)
+			a.Obey(clitest.Obey)
 		}
 		a.Wait()
 	}

@@ -5,39 +5,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"holdfast/internal/api"
+	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/server/servertest"
-	"holdfast/testbed/try"
 )
-
-// newAgent serves a fake on a short socket path until the test ends.
-func newAgent(t *testing.T) *agent {
-	t.Helper()
-	dir := try.ShortDir(t)
-	a, err := startAgent(filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		a.Wait()
-		if err := a.stop(); err != nil {
-			t.Errorf("the agent ended with: %v", err)
-		}
-	})
-	return a
-}
 
 // live is a command that runs while the test reads what it writes.
 type live struct {
@@ -48,7 +26,7 @@ type live struct {
 }
 
 // runLive begins a command that is interrupted when the test ends.
-func runLive(t *testing.T, a *agent, args ...string) *live {
+func runLive(t *testing.T, a *clitest.Agent, args ...string) *live {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	r, w := io.Pipe()
@@ -60,8 +38,8 @@ func runLive(t *testing.T, a *agent, args ...string) *live {
 		}
 	}()
 	go func() {
-		root := New(Env{Stdout: w, Stderr: w, Stdin: strings.NewReader("")})
-		root.SetArgs(append(args, "--socket", a.socket))
+		root := New(command.Env{Stdout: w, Stderr: w, Stdin: strings.NewReader("")})
+		root.SetArgs(append(args, "--socket", a.Socket))
 		err := root.ExecuteContext(ctx)
 		l.done <- errors.Join(err, w.Close())
 	}()
@@ -95,7 +73,7 @@ func (l *live) interrupt() error {
 }
 
 func TestStatusWatch(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	l := runLive(t, a, "status", "--watch")
 	l.await("mgmt VM   running on node1")
 	a.Update(func(s *cluster.Status) { s.Waiting = "for a test" })
@@ -113,10 +91,10 @@ func TestStatusWatch(t *testing.T) {
 }
 
 func TestStatusWatchEndsWithTheAgent(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	l := runLive(t, a, "status", "--watch")
 	l.await("takeover")
-	if err := a.stop(); err != nil {
+	if err := a.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	err := <-l.done
@@ -126,13 +104,13 @@ func TestStatusWatchEndsWithTheAgent(t *testing.T) {
 }
 
 func TestEventsFollow(t *testing.T) {
-	a := newAgent(t)
-	a.Log(cluster.Event{Time: testTime(), Kind: cluster.EvStarted, Host: "node1"})
+	a := clitest.NewAgent(t)
+	a.Log(cluster.Event{Time: clitest.Time(), Kind: cluster.EvStarted, Host: "node1"})
 	l := runLive(t, a, "events", "--follow")
 	l.await("started")
-	a.Log(cluster.Event{Time: testTime(), Kind: cluster.EvReleased, Host: "node1"})
+	a.Log(cluster.Event{Time: clitest.Time(), Kind: cluster.EvReleased, Host: "node1"})
 	l.await("released")
-	a.Log(cluster.Event{Time: testTime(), Kind: cluster.EvTakeover, Host: "node1"})
+	a.Log(cluster.Event{Time: clitest.Time(), Kind: cluster.EvTakeover, Host: "node1"})
 	l.await("takeover")
 	if err := l.interrupt(); err != nil {
 		t.Errorf("an interrupted follow is no error, got: %v", err)
@@ -140,14 +118,14 @@ func TestEventsFollow(t *testing.T) {
 }
 
 func TestWaitSurvivesAnAgentRestart(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	l := runLive(t, a, "stop")
 	l.await("waiting: the management VM is running on node1")
-	if err := a.stop(); err != nil {
+	if err := a.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	l.await("waiting: for the agent to answer again")
-	if err := a.serve(); err != nil {
+	if err := a.Serve(); err != nil {
 		t.Fatal(err)
 	}
 	l.await("waiting: the management VM is running on node1")
@@ -159,7 +137,7 @@ func TestWaitSurvivesAnAgentRestart(t *testing.T) {
 }
 
 func TestWaitInterrupted(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	l := runLive(t, a, "stop")
 	l.await("waiting: the management VM is running on node1")
 	err := l.interrupt()
@@ -170,7 +148,7 @@ func TestWaitInterrupted(t *testing.T) {
 }
 
 func TestMigrateInterrupted(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	l := runLive(t, a, "migrate", "node2")
 	l.await("running to node2")
 	err := l.interrupt()
@@ -181,34 +159,11 @@ func TestMigrateInterrupted(t *testing.T) {
 	}
 }
 
-// openPTY returns both ends of a pseudo terminal.
-func openPTY(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip("no pseudo terminals here:", err)
-	}
-	t.Cleanup(func() { master.Close() })
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { slave.Close() })
-	return master, slave
-}
-
 // onTerminal runs a command with a terminal as stdout and returns what it wrote.
 // shown is called when the first of it is there.
-func onTerminal(t *testing.T, a *agent, shown func(), args ...string) string {
+func onTerminal(t *testing.T, a *clitest.Agent, shown func(), args ...string) string {
 	t.Helper()
-	master, slave := openPTY(t)
+	master, slave := clitest.OpenPTY(t)
 	var out bytes.Buffer
 	read := make(chan struct{})
 	go func() {
@@ -220,8 +175,8 @@ func onTerminal(t *testing.T, a *agent, shown func(), args ...string) string {
 		}
 		_, _ = io.Copy(&out, master) // ends with EIO when the other end is closed
 	}()
-	root := New(Env{Stdout: slave, Stderr: io.Discard, Stdin: strings.NewReader("")})
-	root.SetArgs(append(args, "--socket", a.socket))
+	root := New(command.Env{Stdout: slave, Stderr: io.Discard, Stdin: strings.NewReader("")})
+	root.SetArgs(append(args, "--socket", a.Socket))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := root.ExecuteContext(ctx); err != nil {
@@ -235,7 +190,7 @@ func onTerminal(t *testing.T, a *agent, shown func(), args ...string) string {
 }
 
 func TestColours(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	t.Setenv("TERM", "xterm")
 	for _, c := range []struct {
 		noColor, term string
@@ -254,72 +209,17 @@ func TestColours(t *testing.T) {
 }
 
 func TestBarOnTerminal(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	shown := make(chan struct{})
 	a.Obey(func(f *servertest.Fake, w cluster.Want) {
 		select {
 		case <-shown: // else the migration may be over before anything is shown
 		case <-t.Context().Done():
 		}
-		obey(f, w)
+		clitest.Obey(f, w)
 	})
 	got := onTerminal(t, a, func() { close(shown) }, "migrate", "node3")
 	if !strings.HasPrefix(got, "\r\x1b[K[") || !strings.HasSuffix(got, "\nthe management VM is running on node3, epoch 0.3\r\n") {
 		t.Errorf("the terminal shows %q", got)
-	}
-}
-
-func TestProgressView(t *testing.T) {
-	step := func(percent int, note string) api.Progress {
-		return api.Progress{Percent: percent, State: cluster.Migrating, Host: "node3", Note: note}
-	}
-	lines := &progressView{}
-	var got string
-	for _, p := range []api.Progress{step(0, ""), step(3, ""), step(10, ""), step(19, ""), step(19, "slow"), step(55, "")} {
-		got += lines.next(p)
-	}
-	want := "migrating to node3   0 %\nmigrating to node3  10 %\nmigrating to node3  10 %: slow\nmigrating to node3  50 %\n"
-	if got != want {
-		t.Errorf("lines:\n%s\nwant:\n%s", got, want)
-	}
-	term := &progressView{terminal: true}
-	if got, want := term.next(step(50, "")), "\r\x1b[K["+
-		strings.Repeat("#", 15)+strings.Repeat("-", 15)+"]  migrating to node3  50 %"; got != want {
-		t.Errorf("bar %q, want %q", got, want)
-	}
-	if got := term.next(step(50, strings.Repeat("x", 200))); len(got) > width+len("\r\x1b[K") {
-		t.Errorf("the bar's line is %d long: %q", len(got), got)
-	}
-	if got := term.end() + term.end(); got != "\n" {
-		t.Errorf("the bar's line ends with %q", got)
-	}
-}
-
-func TestParseSince(t *testing.T) {
-	now := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
-	for in, want := range map[string]time.Time{
-		"":                     {},
-		"90m":                  now.Add(-90 * time.Minute),
-		"2026-01-01T10:00:00Z": time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC),
-		"2026-01-01":           time.Date(2026, 1, 1, 0, 0, 0, 0, time.Local),
-	} {
-		if got, err := parseSince(in, now); err != nil || !got.Equal(want) {
-			t.Errorf("%q: got %v, %v, want %v", in, got, err, want)
-		}
-	}
-	for _, in := range []string{"-5m", "soon", "2026-13-01"} {
-		if got, err := parseSince(in, now); err == nil {
-			t.Errorf("%q: accepted as %v", in, got)
-		}
-	}
-}
-
-func TestAgo(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		0: "0s", 99 * time.Second: "99s", 100 * time.Second: "1m", 90 * time.Minute: "90m", 25 * time.Hour: "25h", 240 * time.Hour: "10d",
-	} {
-		if got := ago(d); got != want {
-			t.Errorf("%v: %q, want %q", d, got, want)
-		}
 	}
 }

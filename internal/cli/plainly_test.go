@@ -7,6 +7,10 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/output"
 )
 
 // TestNothingOfALibraryIsShown: wrong flags and arguments of every kind are told in words of this program.
@@ -42,7 +46,7 @@ func TestNothingOfALibraryIsShown(t *testing.T) {
 			&cobra.Command{Use: "some FILE...", Args: cobra.MinimumNArgs(1), RunE: run},
 			&cobra.Command{Use: "upto [HOST]", Args: cobra.MaximumNArgs(1), RunE: run},
 			&cobra.Command{Use: "two FROM TO [VIA]", Args: cobra.RangeArgs(2, 3), RunE: run})
-		markUsage(root)
+		command.MarkUsage(root)
 		root.SetArgs(args)
 		if args[len(args)-1] == "--int" { // the short name says the same
 			root.SetArgs([]string{"none", "-i"})
@@ -70,11 +74,12 @@ func TestCommandsSayWhatIsWanted(t *testing.T) {
 		}
 		n++
 		s := commandLine(t, "", append(slices.Clone(path), "bogus")...)
-		if s.code != 2 || !strings.Contains(unwrapped(s), `unknown command "bogus"; want `) || len(tooWide(s.err, width)) > 0 {
+		if s.code != 2 || !strings.Contains(unwrapped(s),
+			`unknown command "bogus"; want `) || len(clitest.TooWide(s.err, output.Width)) > 0 {
 			t.Errorf("%v: exit %d, %s", path, s.code, s.err)
 		}
 	}
-	walk(New(Env{Stdout: io.Discard, Stderr: io.Discard}), nil)
+	walk(New(command.Env{Stdout: io.Discard, Stderr: io.Discard}), nil)
 	if n < 8 {
 		t.Errorf("only %d commands have others", n)
 	}

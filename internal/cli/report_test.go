@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
@@ -33,7 +35,7 @@ var planted = map[string]string{
 }
 
 // reportHost is a host whose every corner has a secret; programs of it are scripts.
-func reportHost(t *testing.T, a *agent) (dir string, args []string) {
+func reportHost(t *testing.T, a *clitest.Agent) (dir string, args []string) {
 	t.Helper()
 	dir = t.TempDir()
 	put := func(name, text string, mode os.FileMode) string {
@@ -78,7 +80,7 @@ func reportHost(t *testing.T, a *agent) (dir string, args []string) {
 		vnc, s["label"], bmc), "", time.Time{})
 	a.Log(cluster.Event{Kind: cluster.EvWant, Detail: "token=" + s["event"] + ", and " + s["bmc"]})
 	return dir, []string{"report", "--config", file, "--log-dir", filepath.Join(dir, "log"), "-O",
-		filepath.Join(dir, "r.tar.gz"), "--timeout", allWithin.String(), "--socket", a.socket}
+		filepath.Join(dir, "r.tar.gz"), "--timeout", "2m", "--socket", a.Socket}
 }
 
 // runReport runs the command, and returns what it says.
@@ -87,7 +89,7 @@ func runReport(ctx context.Context, root string, args ...string) (string, error)
 	facts := func(context.Context, install.Query) (*install.Facts, error) {
 		return nil, errors.New("libvirt says " + planted["vnc"])
 	}
-	cmd := New(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Version: "1.2.3", Facts: facts,
+	cmd := New(command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Version: "1.2.3", Facts: facts,
 		Root: filepath.Join(root, "root")})
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
@@ -96,13 +98,16 @@ func runReport(ctx context.Context, root string, args ...string) (string, error)
 
 // TestReport searches the unpacked archive of a host with a secret in every corner.
 func TestReport(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	dir, args := reportHost(t, a)
 	said, err := runReport(t.Context(), dir, append(args, "-o", "json")...)
 	if err != nil {
 		t.Fatal(said, err)
 	}
-	var res reportResult
+	var res struct {
+		File    string
+		Missing []struct{ Part, Why string }
+	}
 	if err := json.Unmarshal([]byte(said), &res); err != nil || res.File != filepath.Join(dir, "r.tar.gz") {
 		t.Fatalf("%v: %s", err, said)
 	}
@@ -138,7 +143,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("%s has no %q: %.300q", name, want, files[name])
 		}
 	}
-	if !slices.ContainsFunc(res.Missing, func(m missingPart) bool {
+	if !slices.ContainsFunc(res.Missing, func(m struct{ Part, Why string }) bool {
 		return m.Part == "doctor.txt" && strings.Contains(m.Why, "look at this host")
 	}) {
 		t.Errorf("missing: %+v", res.Missing)
@@ -147,7 +152,7 @@ func TestReport(t *testing.T) {
 
 // TestReportOverwritesNothing and leaves nothing behind when it is refused or ended.
 func TestReportOverwritesNothing(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	dir, args := reportHost(t, a)
 	out := filepath.Join(dir, "r.tar.gz")
 	if err := os.WriteFile(out, []byte("mine"), 0o644); err != nil {
@@ -184,7 +189,7 @@ func TestReportOverwritesNothing(t *testing.T) {
 
 // TestReportWithoutAnAgent has what the host has, and says what is missing.
 func TestReportWithoutAnAgent(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	dir, args := reportHost(t, a)
 	args[len(args)-1] = filepath.Join(dir, "nobody.sock")
 	if err := os.Remove(filepath.Join(dir, "bin", "nft")); err != nil {
@@ -204,11 +209,11 @@ func TestReportWithoutAnAgent(t *testing.T) {
 // TestReportWithoutAQuorum ends with what this host knows. What keeps it waiting is told until then.
 func TestReportWithoutAQuorum(t *testing.T) {
 	need.Seconds(t)
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	dir, args := reportHost(t, a)
 	waits := a.Hang()
 	said := awaited{what: "waits for events.json\n", until: make(chan struct{}, 1)}
-	cmd := New(Env{Stdout: &said, Stderr: &said, Version: "1.2.3", Root: filepath.Join(dir, "root"),
+	cmd := New(command.Env{Stdout: &said, Stderr: &said, Version: "1.2.3", Root: filepath.Join(dir, "root"),
 		Facts: func(context.Context, install.Query) (*install.Facts, error) {
 			return &install.Facts{Name: "node1"}, nil
 		}})
@@ -291,7 +296,7 @@ func (a *awaited) text() string {
 
 // TestReportOfAHostWithThePackageOnly: nothing that such a host does not have is told to be missing.
 func TestReportOfAHostWithThePackageOnly(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	dir, _ := reportHost(t, a)
 	for name, does := range map[string]string{
 		"journalctl": "echo 'No journal files were found.' >&2; exit 1", "systemctl": "echo 'holdfast.service: inactive'; exit 3",
@@ -310,13 +315,13 @@ func TestReportOfAHostWithThePackageOnly(t *testing.T) {
 	}
 	alone := func(file, logs string) map[string]string {
 		var out bytes.Buffer
-		cmd := New(Env{Stdout: &out, Stderr: &out, Root: filepath.Join(dir, "root"),
+		cmd := New(command.Env{Stdout: &out, Stderr: &out, Root: filepath.Join(dir, "root"),
 			Facts: func(context.Context, install.Query) (*install.Facts, error) {
 				return &install.Facts{Name: "h"}, nil
 			}})
 		file = filepath.Join(dir, file)
 		cmd.SetArgs([]string{"report", "-O", file, "--log-dir", filepath.Join(dir, logs), "--timeout",
-			allWithin.String(), "--socket", filepath.Join(dir, "nobody")})
+			"2m", "--socket", filepath.Join(dir, "nobody")})
 		if err := cmd.ExecuteContext(t.Context()); err != nil || out.String() != "written: "+file+"\n" {
 			t.Errorf("%v: %s", err, out.String())
 		}
@@ -378,19 +383,5 @@ func unpackReport(t *testing.T, path string) map[string]string {
 		}
 		_, name, _ := strings.Cut(h.Name, "/")
 		out[name] = string(text)
-	}
-}
-
-// TestWhereAReportIsWritten: nobody wants it in the root of all, or in somebody else's directory.
-func TestWhereAReportIsWritten(t *testing.T) {
-	home := t.TempDir()
-	t.Setenv("HOME", home)
-	t.Chdir("/")
-	if got := reportDir(); got != home {
-		t.Errorf("in / it is %q, want the home %q", got, home)
-	}
-	t.Chdir(t.TempDir())
-	if got := reportDir(); got != "" {
-		t.Errorf("in a directory of one's own it is %q", got)
 	}
 }

@@ -1,88 +1,25 @@
 package cli
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"sync"
-	"time"
-
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
-	"holdfast/internal/fleet/losses"
-	"holdfast/internal/install"
-	"holdfast/internal/lib/fail"
-	"holdfast/internal/transition/feature"
-	"holdfast/internal/transition/net"
-	"holdfast/internal/transition/pin"
-	"holdfast/internal/transition/platform"
+	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/configure"
+	"holdfast/internal/cli/doctor"
+	"holdfast/internal/cli/ha"
+	"holdfast/internal/cli/installer"
+	"holdfast/internal/cli/pair"
+	"holdfast/internal/cli/probe"
+	"holdfast/internal/cli/transition"
+	"holdfast/internal/cli/upgrade"
 )
 
-// DefaultSocket is where an agent serves its API to root.
-const DefaultSocket = "/run/holdfast/holdfast.sock"
-
-// socketEnv names the socket when no flag does.
-const socketEnv = "HOLDFAST_SOCKET"
-
-// Env is what a command line runs in.
-type Env struct {
-	Stdout, Stderr io.Writer
-	Stdin          io.Reader
-	Version        string           // of the build
-	Commit         string           // from which it was built; "": not known
-	Built          time.Time        // of that commit; zero: not known
-	Extra          []*cobra.Command // more commands; an *fail.Error of theirs sets the exit code
-	Store          []*cobra.Command // more commands below store
-	// Facts are what this host is like.
-	Facts func(context.Context, install.Query) (*install.Facts, error)
-	// Probe counts the packets that targets lose. It may have a result beside an error.
-	Probe func(context.Context, losses.Order, func(losses.Progress)) (*losses.Result, error)
-	// Pin and Unpin pin a bridge of this host, and end that.
-	Pin, Unpin func(context.Context, pin.Order) (*pin.Result, error)
-	// Features tries on a test guest what a platform must do with guests. An error comes without a report.
-	Features func(context.Context, feature.Order, func(feature.Progress)) (*feature.Report, error)
-	// CloudFeatures does it by the API of OpenStack.
-	CloudFeatures func(context.Context, feature.CloudOrder, func(feature.Progress)) (*feature.Report, error)
-	// Collect reads what an OpenStack platform has.
-	Collect func(ctx context.Context, getenv func(string) string, now time.Time) (*platform.Platform, error)
-	// HostPorts is what this host has of the ports of Neutron, which knows it by that name; "": the host's own name.
-	HostPorts func(ctx context.Context, name string) (*net.Host, error)
-	// DRBD is what this host's kernel has of DRBD devices, a line each.
-	DRBD func(context.Context) ([]string, error)
-	// Root is where files of this host are that a report reads; "": /. Tests have a host of their own.
-	Root string
-	// HostFiles are what an installation puts on a host: the program and what belongs to it.
-	HostFiles func(root *cobra.Command) ([]install.File, error)
-}
-
-// app is what all commands share: the environment and the global flags.
-type app struct {
-	env    Env
-	socket string
-	server string
-	ca     string
-	cert   string
-	key    string
-	output string
-
-	details bool // zsha tells more
-
-	old bool // what the agent answered is what a member knew: the store has no quorum
-}
-
-// programName is the program's own name: it may be called by those of source tools.
-const programName = "holdfast"
-
 // New returns the command line. Its errors are for Main to print.
-func New(env Env) *cobra.Command {
-	a := &app{env: env}
+func New(env command.Env) *cobra.Command {
+	a := &command.App{Env: env, Root: func() *cobra.Command { return New(command.Env{}) }}
 	root := &cobra.Command{
-		Use:   programName,
+		Use:   command.Program,
 		Short: "Keep a management VM running on exactly one host",
 		Long: `Holdfast keeps a management VM running on exactly one of an odd number of hosts.
 
@@ -90,31 +27,29 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 refused for safety, 4 agent or
 server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&a.socket, "socket", "", "agent's unix `path` (default $"+socketEnv+", else "+DefaultSocket+")")
-	f.StringVar(&a.server, "server", "", "agent's `URL`, https://IP:"+api.DefaultPort+", instead of a socket")
-	f.StringVar(&a.ca, "ca", "", "PEM `file` with the cluster's CA, for --server")
-	f.StringVar(&a.cert, "cert", "", "PEM `file` with the client certificate, for --server")
-	f.StringVar(&a.key, "key", "", "PEM `file` with the client's key, for --server")
-	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
-	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(),
-		a.configCmd(), a.bundleCmd(), a.hostCmd(), a.jobsCmd(),
-		a.storeCmd(), a.confirmOffCmd(), a.resetPasswordCmd())
-	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(),
-		a.certificatesCmd(), a.reportCmd(), a.adoptCmd(), a.pairCmd(), a.probeCmd())
-	a.checksOutput(root)
+	f.StringVar(&a.Socket, "socket", "",
+		"agent's unix `path` (default $"+command.SocketEnv+", else "+command.DefaultSocket+")")
+	f.StringVar(&a.Server, "server", "", "agent's `URL`, https://IP:"+api.DefaultPort+", instead of a socket")
+	f.StringVar(&a.CA, "ca", "", "PEM `file` with the cluster's CA, for --server")
+	f.StringVar(&a.Cert, "cert", "", "PEM `file` with the client certificate, for --server")
+	f.StringVar(&a.Key, "key", "", "PEM `file` with the client's key, for --server")
+	f.StringVarP(&a.Output, "output", "o", "text", "output `format`, text or json")
+	root.AddCommand(versionCmd(a), configure.Command(a), pair.Command(a), transition.Command(a), probe.Command(a))
+	root.AddCommand(ha.Commands(a)...)
+	root.AddCommand(installer.Commands(a)...)
+	root.AddCommand(doctor.Commands(a)...)
+	root.AddCommand(upgrade.Commands(a)...)
+	checkOutput(a, root)
 	root.AddCommand(env.Extra...)
 	addExamples(root, "")
 	return Complete(root, env)
 }
 
-// moreForms is the annotation of a command whose output has one form more than text and json.
-const moreForms = "form"
-
-// checksOutput has all commands below one look at the output format as they look at their other flags, in PreRunE:
+// checkOutput has all commands below one look at the output format as they look at their other flags, in PreRunE:
 // before they are run, and where a plan of them is made (fits). PreRunE asks and changes nothing.
-func (a *app) checksOutput(cmd *cobra.Command) {
+func checkOutput(a *command.App, cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
-		a.checksOutput(c)
+		checkOutput(a, c)
 	}
 	if cmd.RunE == nil || cmd.HasSubCommands() {
 		return
@@ -122,139 +57,14 @@ func (a *app) checksOutput(cmd *cobra.Command) {
 	check := cmd.PreRunE
 	cmd.PreRunE = func(c *cobra.Command, args []string) error {
 		var err error
-		if more := c.Annotations[moreForms]; more != "" {
-			_, err = a.format(c, more)
+		if more := c.Annotations[command.MoreForms]; more != "" {
+			_, err = a.Format(c, more)
 		} else {
-			_, err = a.asJSON(c)
+			_, err = a.AsJSON(c)
 		}
 		if err == nil && check != nil {
 			err = check(c, args)
 		}
 		return err
 	}
-}
-
-// asJSON reads the output format.
-func (a *app) asJSON(cmd *cobra.Command) (bool, error) {
-	switch a.output {
-	case "json":
-		return true, nil
-	case "text":
-		return false, nil
-	}
-	return false, usage(cmd, fmt.Errorf("output format %q: want text or json", a.output))
-}
-
-// format reads the output format of a command that has more than text and json.
-func (a *app) format(cmd *cobra.Command, more string) (string, error) {
-	if a.output != more && a.output != "text" && a.output != "json" {
-		return "", usage(cmd, fmt.Errorf("output format %q: want text, json or %s", a.output, more))
-	}
-	return a.output, nil
-}
-
-// open reads the output format and prepares the client. The caller closes it.
-func (a *app) open(cmd *cobra.Command) (c *api.Client, js bool, err error) {
-	if js, err = a.asJSON(cmd); err != nil {
-		return nil, false, err
-	}
-	c, err = a.dial(cmd)
-	return c, js, err
-}
-
-// oldText says how old an answer is.
-func oldText(age time.Duration) string {
-	if age < 0 {
-		return "no quorum of the store: this is what a member knows, and it may be old"
-	}
-	return fmt.Sprintf("no quorum of the store: this is what a member knew %s ago", ago(age))
-}
-
-// asked is what an agent answers, and whether it is wanted as JSON.
-func asked[T any](a *app, cmd *cobra.Command, ask func(context.Context, *api.Client) (T, error)) (v T, js bool, err error) {
-	c, js, err := a.open(cmd)
-	if err != nil {
-		return v, js, err
-	}
-	defer c.Close()
-	v, err = ask(cmd.Context(), c)
-	return v, js, err
-}
-
-// ordered has an agent do something, and then says so, or shows the status as JSON.
-func (a *app) ordered(cmd *cobra.Command, said string, do func(context.Context, *api.Client) error) error {
-	c, js, err := a.open(cmd)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if err := do(cmd.Context(), c); err != nil {
-		return err
-	}
-	if js {
-		return a.showNow(cmd.Context(), c)
-	}
-	return writeText(a.env.Stdout, said+"\n")
-}
-
-// dial prepares the client that the flags and the environment ask for. Of an answer that is old, it tells the age.
-func (a *app) dial(cmd *cobra.Command) (*api.Client, error) {
-	c, err := a.client(cmd)
-	if err == nil {
-		var once sync.Once // of several answers
-		c.OnOld(func(age time.Duration) {
-			once.Do(func() {
-				a.old = true
-				fmt.Fprintln(a.env.Stderr, oldText(age))
-			})
-		})
-	}
-	return c, err
-}
-
-func (a *app) client(cmd *cobra.Command) (*api.Client, error) {
-	key := "key"
-	if cmd.Flags().Lookup(tlsKeyFlag) != nil {
-		key = tlsKeyFlag
-	}
-	if a.server == "" {
-		if a.ca != "" || a.cert != "" || a.key != "" {
-			return nil, usage(cmd, fmt.Errorf("--ca, --cert and --%s are for --server, which is not given", key))
-		}
-		path := a.socket
-		if path == "" {
-			path = os.Getenv(socketEnv)
-		}
-		if path == "" {
-			path = DefaultSocket
-		}
-		return api.Dial("unix:"+path, nil)
-	}
-	switch {
-	case a.socket != "":
-		return nil, usage(cmd, errors.New("--server and --socket exclude each other"))
-	case a.ca == "" || a.cert == "" || a.key == "":
-		return nil, usage(cmd, fmt.Errorf("--server needs --ca, --cert and --%s", key))
-	}
-	conf, err := loadTLS(a.ca, a.cert, a.key)
-	if err != nil {
-		return nil, err
-	}
-	return api.Dial(a.server, conf)
-}
-
-func loadTLS(ca, cert, key string) (*tls.Config, error) {
-	pem, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, fail.Errorf(fail.Invalid, "read the CA: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fail.Errorf(fail.Invalid, "read the CA: %s holds no PEM certificate", ca)
-	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return nil, fail.Errorf(fail.Invalid, "read the client certificate: %w", err)
-	}
-	return api.ClientTLS(pair, pool), nil
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -14,8 +13,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
+	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/zsha"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/lang"
@@ -24,7 +24,7 @@ import (
 
 // called is a program as it was called.
 type called struct {
-	root func(Env) *cobra.Command
+	root func(command.Env) *cobra.Command
 	name string // what its errors begin with; "": the program's own name, or the command's
 	// faults is where what is told of errors goes; nil: to people, in their language.
 	faults func(io.Writer, *lang.Catalogue) io.Writer
@@ -32,29 +32,34 @@ type called struct {
 
 // Main runs a command line of the program holdfast, which may be called by the names of source tools, whose texts
 // then are theirs. args are without the program's name.
-func Main(args []string, env Env) int {
-	tool := NewPairTool(env, PairToolCalled())
-	switch {
-	case tool != nil:
-		name := tool.Name()
-		if name == againName {
-			name = recoveryFails
-		}
-		return run(args, env, called{func(Env) *cobra.Command { return tool }, name, func(w io.Writer, _ *lang.Catalogue) io.Writer { return w }})
-	case ZshaCalled():
-		return run(zshaArgs(args), env, called{NewZsha, zshaErrors,
-			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(zshaWriter{w}, l) }})
+func Main(args []string, env command.Env) int {
+	of := ofOtherTool(env)
+	if tool, fails := zsha.PairTool(of); tool != nil {
+		asItIs := func(w io.Writer, _ *lang.Catalogue) io.Writer { return w }
+		return run(args, of, called{func(command.Env) *cobra.Command { return tool }, fails, asItIs})
+	}
+	if zsha.Called() {
+		return run(zsha.Args(args), of, called{zsha.New, zsha.Errors,
+			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(zsha.Writer{Writer: w}, l) }})
 	}
 	return Run(args, env, New)
 }
 
+// ofOtherTool is the environment of a source tool's command: what an installation puts on hosts is made of our own
+// commands.
+func ofOtherTool(env command.Env) command.Env {
+	own := env
+	env.HostFiles = func(_ *cobra.Command, ofPair bool) ([]install.File, error) { return own.HostFiles(New(own), ofPair) }
+	return env
+}
+
 // Run runs a command line of the program with that root, prints its error, and returns the exit code. The first SIGINT
 // or SIGTERM ends the command's context, the second one the process.
-func Run(args []string, env Env, root func(Env) *cobra.Command) int {
+func Run(args []string, env command.Env, root func(command.Env) *cobra.Command) int {
 	return run(args, env, called{root: root})
 }
 
-func run(args []string, env Env, as called) int {
+func run(args []string, env command.Env, as called) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
@@ -62,19 +67,19 @@ func run(args []string, env Env, as called) int {
 	speech, err := lang.For(os.Getenv(lang.Env))
 	if err != nil {
 		e := fail.Errorf(fail.Invalid, "%w", err)
-		report(env.Stderr, root.Name(), err, e)
+		command.Report(env.Stderr, root.Name(), err, e)
 		return e.Kind.Exit()
 	}
 	if as.faults == nil && speech != nil && forPeople(root, args) {
 		env.Stdout, env.Stderr = lang.Writer{Writer: env.Stdout, Catalogue: speech}, lang.Writer{Writer: env.Stderr, Catalogue: speech}
 		root = as.root(env)
-		Translate(root, speech)
+		command.Translate(root, speech)
 	}
 	root.SetArgs(args)
 	root.InitDefaultCompletionCmd(args...)
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" { // cobra's own
-			markUsage(c)
+			command.MarkUsage(c)
 		}
 	}
 	err = root.ExecuteContext(ctx)
@@ -89,7 +94,7 @@ func run(args []string, env Env, as called) int {
 	if !errors.As(err, &e) {
 		e = fail.Errorf(fail.Failed, "%w", err)
 		if _, _, ferr := root.Find(args); ferr != nil { // no such command
-			err = plainly(root, err)
+			err = command.Plainly(root, err)
 			e = fail.Errorf(fail.Invalid, "%w", err).With("see: " + root.Name() + " --help")
 		}
 	}
@@ -104,7 +109,7 @@ func run(args []string, env Env, as called) int {
 	if as.faults != nil {
 		faults = as.faults
 	}
-	report(faults(env.Stderr, speech), name, err, e)
+	command.Report(faults(env.Stderr, speech), name, err, e)
 	return e.Kind.Exit()
 }
 
@@ -120,7 +125,7 @@ func configured(root *cobra.Command) bool {
 		}
 	}
 	_, err := os.Stat(install.SettingsFile)
-	return os.Getenv(socketEnv) != "" || !errors.Is(err, fs.ErrNotExist)
+	return os.Getenv(command.SocketEnv) != "" || !errors.Is(err, fs.ErrNotExist)
 }
 
 // inTongue is where the error of a command goes that ends: people read it, also of a command whose output is English.
@@ -131,10 +136,6 @@ func inTongue(w io.Writer, l *lang.Catalogue) io.Writer {
 	return lang.Writer{Writer: w, Catalogue: l}
 }
 
-// AsItIs is the annotation of a command whose output is other programs', or read by some: it is not translated, but
-// for its help.
-const AsItIs = "asItIs"
-
 // forPeople says whether people read what a command line writes, and no shell and no other
 // process of this program.
 func forPeople(root *cobra.Command, args []string) bool {
@@ -144,7 +145,7 @@ func forPeople(root *cobra.Command, args []string) bool {
 		}
 	}
 	c, _, err := root.Find(args)
-	if err == nil && c.Annotations[AsItIs] != "" {
+	if err == nil && c.Annotations[command.AsItIs] != "" {
 		return slices.Contains(args, "--help") || slices.Contains(args, "-h")
 	}
 	return err != nil || !c.Hidden
@@ -152,107 +153,14 @@ func forPeople(root *cobra.Command, args []string) bool {
 
 // Complete gives the root of a program what is the same for all: where it reads and writes, its help, and that a
 // wrong call is bad input.
-func Complete(root *cobra.Command, env Env) *cobra.Command {
+func Complete(root *cobra.Command, env command.Env) *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetHelpFunc(help)
-	root.SetUsageFunc(usageText)
-	root.SetHelpCommand(helpCmd())
+	root.SetHelpFunc(command.Help)
+	root.SetUsageFunc(command.UsageText)
+	root.SetHelpCommand(command.HelpCmd())
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetIn(env.Stdin)
-	markUsage(root)
+	command.MarkUsage(root)
 	return root
-}
-
-// Translate puts the help of all commands into another language: a Writer sees its lines,
-// which are wrapped, and no texts.
-func Translate(cmd *cobra.Command, l *lang.Catalogue) {
-	cmd.SetUsageFunc(func(c *cobra.Command) error { return usageIn(c, l) })
-	cmd.InitDefaultHelpFlag() // else it gets its text when it is asked for
-	cmd.Short, cmd.Long = l.Text(cmd.Short), l.Text(cmd.Long)
-	cmd.Flags().Lookup("help").Usage = "help for this command"
-	for _, set := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
-		set.VisitAll(func(f *pflag.Flag) { f.Usage = l.Text(f.Usage) })
-	}
-	for _, c := range cmd.Commands() {
-		Translate(c, l)
-	}
-}
-
-// report prints an error after who or what it is, and its remedy, for a terminal folded. A command
-// that has said everything already ends with an empty message.
-func report(w io.Writer, name string, err error, e *fail.Error) {
-	if err.Error() == "" {
-		return
-	}
-	p := painterFor(w)
-	if raw, l := lang.Raw(w); isZsha(raw) { // its texts are those of another tool
-		p = painter{lang: l}
-	}
-	var list choices
-	if !p.cuts && errors.As(err, &list) {
-		p.cuts, p.columns = true, 0
-	}
-	var b strings.Builder
-	begin := name + ": "
-	for line := range strings.SplitSeq(cleanLines(err.Error()), "\n") {
-		b.WriteString(p.folded(begin, p.lang.Text(line), 2))
-		begin = ""
-	}
-	if begin = "  "; e.Remedy != "" {
-		for line := range strings.SplitSeq(cleanLines(e.Remedy), "\n") {
-			b.WriteString(p.folded(begin, p.lang.Text(line), 4))
-			begin = ""
-		}
-	}
-	// Nothing is left to be done when stderr is gone; the exit code still tells.
-	_, _ = io.WriteString(w, b.String())
-}
-
-func isZsha(w io.Writer) bool {
-	_, is := w.(zshaWriter)
-	return is
-}
-
-// usage makes the error of a command that was called wrongly.
-func usage(cmd *cobra.Command, err error) error {
-	var e *fail.Error
-	if err == nil || errors.As(err, &e) {
-		return err
-	}
-	return fail.Errorf(fail.Invalid, "%w", plainly(cmd, err)).With("see: " + cmd.CommandPath() + " --help")
-}
-
-// markUsage makes wrong flags and arguments of all commands bad input, and so a command that only holds others.
-func markUsage(cmd *cobra.Command) {
-	cmd.SetFlagErrorFunc(usage)
-	if cmd.HasParent() && cmd.HasSubCommands() && !cmd.Runnable() {
-		holds(cmd)
-	}
-	if check := cmd.Args; check != nil {
-		cmd.Args = func(c *cobra.Command, args []string) error { return usage(c, check(c, args)) }
-	}
-	for _, c := range cmd.Commands() {
-		markUsage(c)
-	}
-}
-
-// group makes a command that only holds others.
-func group(use, short string, sub ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short}
-	cmd.AddCommand(sub...)
-	holds(cmd)
-	return cmd
-}
-
-// holds refuses to run a command that only holds others.
-func holds(cmd *cobra.Command) {
-	cmd.Args = cobra.ArbitraryArgs
-	cmd.RunE = func(c *cobra.Command, args []string) error {
-		what := "no command given"
-		if len(args) > 0 {
-			what = fmt.Sprintf("unknown command %q", args[0])
-		}
-		return usage(c, choices{fmt.Errorf("%s: %s; want %s", c.CommandPath(), what, subcommands(c))})
-	}
 }

@@ -5,10 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,11 +17,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
+	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/output"
+	"holdfast/internal/cli/zsha"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
-	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade/check"
@@ -31,20 +31,19 @@ import (
 	"holdfast/testbed/try"
 )
 
-var update = flag.Bool("update", false, "rewrite the goldens in testdata")
-
 func TestMain(m *testing.M) {
 	command := func() {
-		os.Exit(Main(os.Args[1:], Env{
+		os.Exit(Main(os.Args[1:], command.Env{
 			Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Version: "1.2.3", Extra: extra(),
-			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: testTime(), Probe: fakeProbe, Pin: fakePin,
+			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: clitest.Time(), Probe: fakeProbe, Pin: fakePin,
 			Unpin: fakeUnpin, Features: fakeFeatures, CloudFeatures: fakeCloudFeatures, Collect: fakeCollect, HostPorts: fakeHostPorts,
-			HostFiles: func(*cobra.Command) ([]install.File, error) { return nil, nil },
+			HostFiles: func(*cobra.Command, bool) ([]install.File, error) { return nil, nil },
 			DRBD:      fakeDRBD,
 		}))
 	}
-	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, crmName: command, stopName: command,
-		startName: command, againName: command, partName: command, drbdName: command})
+	testscript.Main(m, map[string]func(){"holdfast": command, zsha.Name: command, "crm": command,
+		"ms_resource_stop.sh": command, "ms_resource_start.sh": command, "ms_recovery.sh": command,
+		"ms_rm_sync_partition.sh": command, "drbd-overview": command})
 }
 
 // fakeDRBD has the devices of a file of the script, none without it.
@@ -72,103 +71,6 @@ func extra() []*cobra.Command {
 			return fmt.Errorf("outer: %w", fail.Errorf(fail.Kind(args[0]), "a typed error").With("do something"))
 		},
 	}}
-}
-
-// testTime is what the fake's status shows.
-func testTime() time.Time { return time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC) }
-
-// agent is an agent of a test: a real server over a cluster in memory.
-type agent struct {
-	*servertest.Fake
-	upgrades *servertest.Upgrades
-	pair     *servertest.Pair
-	socket   string
-	cancel   context.CancelFunc
-	done     chan error
-}
-
-// startAgent serves a fake on a socket until stop.
-func startAgent(socket string) (*agent, error) {
-	a := &agent{
-		Fake:     servertest.New(servertest.Three(testTime())),
-		upgrades: servertest.NewUpgrades(&servertest.Jobs{Now: testTime(), Fails: []cluster.HostID{"node2"}}),
-		socket:   socket,
-	}
-	a.pair = servertest.NewPair(a.Fake)
-	return a, a.serve()
-}
-
-// serve begins to serve and returns when the server answers.
-func (a *agent) serve() error {
-	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4",
-		Settings: filepath.Join(filepath.Dir(a.socket), "agent.json"), Jobs: a.upgrades, Upgrade: a.upgrades,
-		Certificates: a.upgrades, Pair: a.pair})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	a.cancel, a.done = cancel, make(chan error, 1)
-	go func() { a.done <- s.Serve(ctx) }()
-	c, err := api.Dial("unix:"+a.socket, nil)
-	if err != nil {
-		return errors.Join(err, a.stop())
-	}
-	defer c.Close()
-	return until(func() bool {
-		_, err := c.Version(ctx)
-		return err == nil
-	})
-}
-
-func (a *agent) stop() error {
-	a.cancel()
-	err := <-a.done
-	a.done <- nil // a second stop has nothing to report
-	return err
-}
-
-// until asks again and again until ok, for as long as any test waits.
-func until(ok func() bool) error {
-	const most = 10 * time.Minute
-	for end := time.Now().Add(most); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			return fmt.Errorf("it did not come within %s", most)
-		}
-	}
-	return nil
-}
-
-// obey does at once what a cluster does with a request, in small steps.
-func obey(f *servertest.Fake, w cluster.Want) {
-	switch {
-	case w.Cancel != 0:
-		f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.To, s.OwnerMod = cluster.Running, "", w.Cancel+1 })
-		for i := range 600 { // it renews for as long as somebody looks
-			f.Update(func(s *cluster.Status) { s.Hosts[2].Seq++ })
-			if time.Sleep(50 * time.Millisecond); i > 4 && f.Watchers() == 0 {
-				break
-			}
-		}
-	case w.MoveTo != "":
-		for percent := 0; percent <= 90; percent += 45 {
-			f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.To, s.Percent = cluster.Migrating, w.MoveTo, percent })
-		}
-		f.Update(func(s *cluster.Status) {
-			s.Owner.State, s.Owner.Host, s.Owner.To, s.Want.MoveTo = cluster.Running, w.MoveTo, "", ""
-		})
-	case !w.Run:
-		f.Update(func(s *cluster.Status) { s.Owner.State = cluster.Stopping })
-		f.Update(func(s *cluster.Status) { s.Owner.State = cluster.Released })
-	default:
-		f.Update(func(s *cluster.Status) {
-			for i := range s.Hosts {
-				s.Hosts[i].HandsOff = w.HandsOff
-			}
-			if !w.HandsOff && s.Owner.State != cluster.Running {
-				s.Owner.State, s.Owner.Epoch = cluster.Running, s.Owner.Epoch.Next()
-			}
-		})
-	}
 }
 
 // failMove is a migration that comes back.
@@ -203,10 +105,10 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: agent WHAT [FILE]")
 	}
-	a := ts.Value(agentKey{}).(*agent)
+	a := ts.Value(agentKey{}).(*clitest.Agent)
 	switch args[0] {
 	case "status":
-		well := servertest.Three(testTime())
+		well := servertest.Three(clitest.Time())
 		s := well
 		s.Hosts = nil // those of the file would be laid over these one by one
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &s))
@@ -228,38 +130,38 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case "upgrade":
 		if len(args) == 1 {
-			a.upgrades.Show(nil)
+			a.Upgrades.Show(nil)
 			return
 		}
 		var u request.Standing
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &u))
-		a.upgrades.Show(&u)
+		a.Upgrades.Show(&u)
 	case "pair":
 		switch {
 		case len(args) == 1:
-			a.pair.Lay(nil)
+			a.Pair.Lay(nil)
 		case args[1] == "unset":
-			a.pair.Unset()
+			a.Pair.Unset()
 		default:
 			text := ts.ReadFile(args[1])
-			a.pair.Lay(func(p *cluster.PairStatus) { ts.Check(json.Unmarshal([]byte(text), p)) })
+			a.Pair.Lay(func(p *cluster.PairStatus) { ts.Check(json.Unmarshal([]byte(text), p)) })
 		}
 	case "report":
 		var r check.Report
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &r))
-		a.upgrades.SetReport(r)
+		a.Upgrades.SetReport(r)
 	case "fails":
-		a.upgrades.FailStep(args[1])
+		a.Upgrades.FailStep(args[1])
 	case "obeys":
-		a.Obey(obey)
+		a.Obey(clitest.Obey)
 	case "moves-vm1":
-		a.upgrades.SetMoved(cluster.HostID(args[1]))
+		a.Upgrades.SetMoved(cluster.HostID(args[1]))
 	case "loses":
-		a.upgrades.Lose(cluster.HostID(args[1]))
+		a.Upgrades.Lose(cluster.HostID(args[1]))
 	case "hides-reports":
-		a.upgrades.Unread(fmt.Errorf("list the hosts: %w", store.ErrRetry))
+		a.Upgrades.Unread(fmt.Errorf("list the hosts: %w", store.ErrRetry))
 	case "tells-reports":
-		a.upgrades.Unread(nil)
+		a.Upgrades.Unread(nil)
 	case "idles":
 		a.Obey(nil)
 	case "fails-cancels":
@@ -269,9 +171,9 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 	case "store-away":
 		a.Fail(fmt.Errorf("write the want record: %w", store.ErrRetry))
 	case "stop":
-		ts.Check(a.stop())
+		ts.Check(a.Stop())
 	case "start":
-		ts.Check(a.serve())
+		ts.Check(a.Serve())
 	default:
 		ts.Fatalf("agent %s: not known", args[0])
 	}
@@ -295,7 +197,7 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 // narrow is the script command "narrow FILE": no line has more than 80 columns.
 func narrow(ts *testscript.TestScript, _ bool, args []string) {
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
-		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > width {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > output.Width {
 			ts.Fatalf("%d columns: %s", n, line)
 		}
 	}
@@ -327,7 +229,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 dir,
 		Files:               files,
-		UpdateScripts:       *update,
+		UpdateScripts:       *clitest.Update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -335,11 +237,11 @@ func TestScripts(t *testing.T) {
 		},
 		Setup: func(env *testscript.Env) error {
 			socket := filepath.Join(env.WorkDir, "s")
-			a, err := startAgent(socket)
+			a, err := clitest.StartAgent(socket)
 			if err != nil {
 				return err
 			}
-			a.Obey(obey)
+			a.Obey(clitest.Obey)
 			env.Values[agentKey{}] = a
 			env.Setenv("HOLDFAST_SOCKET", socket)
 			env.Setenv("TZ", "UTC")
@@ -347,7 +249,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GOGC", "400")                 // none lives long enough to be worth a collection
 			env.Defer(func() {
 				a.Wait()
-				if err := a.stop(); err != nil {
+				if err := a.Stop(); err != nil {
 					t.Errorf("the agent of a script ended with: %v", err)
 				}
 			})
@@ -359,11 +261,11 @@ func TestScripts(t *testing.T) {
 // TestHelp compares the help of every command with one golden.
 func TestHelp(t *testing.T) {
 	var b bytes.Buffer
-	root := New(Env{Stdout: &b, Stderr: &b, Stdin: strings.NewReader(""), Version: "1.2.3"})
+	root := New(command.Env{Stdout: &b, Stderr: &b, Stdin: strings.NewReader(""), Version: "1.2.3"})
 	var walk func(c *cobra.Command, path []string)
 	walk = func(c *cobra.Command, path []string) {
 		fmt.Fprintf(&b, "$ holdfast %s\n", strings.Join(append(slices.Clone(path), "--help"), " "))
-		one := New(Env{Stdout: &b, Stderr: &b, Stdin: strings.NewReader(""), Version: "1.2.3"})
+		one := New(command.Env{Stdout: &b, Stderr: &b, Stdin: strings.NewReader(""), Version: "1.2.3"})
 		one.SetArgs(append(slices.Clone(path), "--help"))
 		if err := one.Execute(); err != nil {
 			t.Errorf("help of %q: %v", path, err)
@@ -375,7 +277,7 @@ func TestHelp(t *testing.T) {
 	}
 	walk(root, nil)
 	golden := filepath.Join("testdata", "help.golden")
-	if *update {
+	if *clitest.Update {
 		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -388,7 +290,7 @@ func TestHelp(t *testing.T) {
 		t.Errorf("the help texts differ from %s; run go test ./internal/cli -update and look at the difference:\n%s", golden, b.Bytes())
 	}
 	for line := range strings.Lines(b.String()) {
-		if n := len([]rune(line)) - 1; n > width {
+		if n := len([]rune(line)) - 1; n > output.Width {
 			t.Errorf("help line with %d columns: %s", n, line)
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 )
@@ -38,7 +40,7 @@ func writePEM(t *testing.T, dir, name string, cert tls.Certificate) (certFile, k
 }
 
 func TestServerFlag(t *testing.T) {
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	ca := servertest.NewAuthority(t)
 	dir := t.TempDir()
 	caFile := filepath.Join(dir, "ca.pem")
@@ -48,7 +50,7 @@ func TestServerFlag(t *testing.T) {
 	certFile, keyFile := writePEM(t, dir, "admin", ca.PeerCert(t, "admin"))
 	addr := make(chan string, 1)
 	s, err := server.New(a.Fake, server.Options{
-		Socket: a.socket + "2", Listen: "127.0.0.1:0", Version: "1.2.4", Jobs: a.upgrades, Upgrade: a.upgrades,
+		Socket: a.Socket + "2", Listen: "127.0.0.1:0", Version: "1.2.4", Jobs: a.Upgrades, Upgrade: a.Upgrades,
 		Log: servertest.ListenLog(func(at string) { addr <- at }),
 		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
 	})
@@ -72,7 +74,7 @@ func TestServerFlag(t *testing.T) {
 	}
 	var out, errOut bytes.Buffer
 	run := func(args ...string) int {
-		return Main(args, Env{Stdout: &out, Stderr: &errOut, Stdin: strings.NewReader("")})
+		return Main(args, command.Env{Stdout: &out, Stderr: &errOut, Stdin: strings.NewReader("")})
 	}
 	if code := run("stop", "--timeout", "0", "--server", "https://"+target, "--ca", caFile, "--cert", certFile, "--key", keyFile); code != 0 {
 		t.Fatalf("exit code %d: %s", code, errOut.String())
@@ -105,14 +107,17 @@ func TestServerFlag(t *testing.T) {
 	if code := run("transition", "sites", sites, "-o", "json"); code != 4 {
 		t.Errorf("sites: exit code %d: %s", code, errOut.String())
 	}
-	var views []siteView
+	var views []struct {
+		State, Server, Why string
+		Needs              bool `json:"needs_a_person"`
+	}
 	if err := json.Unmarshal(out.Bytes(), &views); err != nil || len(views) != 2 {
 		t.Fatalf("%v: %s", err, out.String())
 	}
-	if v := views[0]; v.State != siteNone || v.Needs || !strings.HasSuffix(v.Server, target) {
+	if v := views[0]; v.State != "none" || v.Needs || !strings.HasSuffix(v.Server, target) {
 		t.Errorf("over TLS: %+v", v)
 	}
-	if v := views[1]; v.State != siteUnknown || !v.Needs || !strings.Contains(v.Why, "check --ca, --cert and --key") &&
+	if v := views[1]; v.State != "no answer" || !v.Needs || !strings.Contains(v.Why, "check --ca, --cert and --key") &&
 		!strings.Contains(v.Why, "certificate") {
 		t.Errorf("a CA that is not the agent's: %+v", v)
 	}

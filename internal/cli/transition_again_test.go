@@ -1,20 +1,14 @@
 package cli
 
 import (
-	"context"
 	"database/sql"
-	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-
-	"holdfast/internal/lib/fail"
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
 	"holdfast/testbed/need"
@@ -265,7 +259,7 @@ func TestTransitionDBLosesAServer(t *testing.T) {
 			return watch.QueryRow("SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND "+
 				"INFO LIKE ? LIMIT 1", "%"+c.waits+"%").Scan(&id) == nil
 		}
-		err := until(waits)
+		err := clitest.Until(waits)
 		if c.what != "plan is killed" {
 			rig.Kill()
 		}
@@ -314,59 +308,6 @@ func hold(t *testing.T, db *sql.DB, statement string) {
 	}
 }
 
-// TestKindsOfErrors: the exit code tells scripts whether to try again.
-func TestKindsOfErrors(t *testing.T) {
-	for _, c := range []struct {
-		err        error
-		plan, work fail.Kind
-	}{
-		{mysql.ErrInvalidConn, fail.Unavailable, fail.Unavailable},
-		{&mysql.MySQLError{Number: 1053, Message: "shutdown"}, fail.Unavailable, fail.Unavailable},
-		{context.DeadlineExceeded, fail.Unavailable, fail.Unavailable},
-		{server.ErrOther, fail.Refused, fail.Refused},
-		{context.Canceled, fail.Canceled, fail.Canceled},
-		{&mysql.MySQLError{Number: 1142, Message: "denied"}, fail.Failed, fail.Failed},
-		{fs.ErrNotExist, fail.Invalid, fail.Failed},
-		{fail.Errorf(fail.Refused, "no"), fail.Refused, fail.Refused},
-	} {
-		var plan, work *fail.Error
-		wrapped := fmt.Errorf("target: %w", c.err)
-		if !errors.As(planError(wrapped), &plan) || plan.Kind != c.plan || !errors.As(runError(wrapped), &work) || work.Kind != c.work {
-			t.Errorf("%v: %v, %v", c.err, plan, work)
-		}
-	}
-	// A run that goes on has changed something before.
-	if got := planError(context.Canceled).Error(); got != "interrupted; this command has changed nothing" {
-		t.Error(got)
-	}
-}
-
-// TestNews: what a log warns of stands above the line of progress; what comes too often
-// is counted.
-func TestNews(t *testing.T) {
-	var b strings.Builder
-	k := newTicker(&b)
-	k.term = true
-	log := slog.New(news{to: k})
-	k.show("50 %")
-	log.Info("nobody sees it")
-	log.With("table", "a.b").Warn("tried again", "error", errors.New("lost\nit"), "pause", time.Second)
-	k.show("51 %")
-	for range 2*eventsShown + 4 {
-		log.Warn("tried again", "chunk", 7)
-	}
-	log.Error("gave way")
-	if err := k.end(); err != nil {
-		t.Fatal(err)
-	}
-	want := "\r50 %\r    \rtried again, table a.b, pause 1s: lost it\n\r51 %\r    \r" +
-		strings.Repeat("tried again, chunk 7\n", eventsShown-1) +
-		"  tried again: more of this is counted, and told at the end\ngave way\ntried again: 25 more times\n"
-	if b.String() != want {
-		t.Errorf("got\n%q\nwant\n%q", b.String(), want)
-	}
-}
-
 // TestTransitionDBTellsWhatIsTriedAgain: people see why it took so long; programs are not
 // bothered.
 func TestTransitionDBTellsWhatIsTriedAgain(t *testing.T) {
@@ -377,7 +318,7 @@ func TestTransitionDBTellsWhatIsTriedAgain(t *testing.T) {
 	source.SQL("USE old_shop; INSERT INTO tags SELECT 1, seq FROM seq_1_to_2000")
 	hold(t, watch, "LOCK TABLES shop.tags READ")
 	go func() { result <- commandLine(t, "", db("run", flags, "-o", "json")...) }()
-	err := until(func() bool {
+	err := clitest.Until(func() bool {
 		var n int
 		return watch.QueryRow("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting for "+
 			"table%' AND INFO LIKE '%tags%'").Scan(&n) == nil && n > 0

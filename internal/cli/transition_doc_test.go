@@ -9,28 +9,16 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 )
 
-// blocks are the blocks of a page, by their language.
-func blocks(t *testing.T, page string) map[string][]string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("../../docs", page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := map[string][]string{}
-	for _, m := range regexp.MustCompile("(?s)```([a-z]+)\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
-		out[m[1]] = append(out[m[1]], m[2])
-	}
-	return out
-}
-
 // TestMappingPage carries the example of docs/mapping.md out with the commands there.
 func TestMappingPage(t *testing.T) {
 	rig := aligntest.MariaDB(t)
-	page := blocks(t, "mapping.md")
+	page := clitest.Blocks(t, "../../docs/mapping.md")
 	if len(page["yaml"]) != 2 || len(page["sql"]) != 2 || len(page["csv"]) != 1 || len(page["sh"]) != 1 {
 		t.Fatalf("docs/mapping.md has %d, %d, %d and %d blocks: want a mapping and a file of IDs, two schemas, IDs "+
 			"and commands", len(page["yaml"]), len(page["sql"]), len(page["csv"]), len(page["sh"]))
@@ -117,7 +105,7 @@ func TestTransitionPages(t *testing.T) {
 		}
 		for _, line := range lines {
 			line = strings.TrimSuffix(line, " ...")
-			cmd, rest, err := New(Env{}).Find(strings.Fields(line)[1:])
+			cmd, rest, err := New(command.Env{}).Find(strings.Fields(line)[1:])
 			switch {
 			case err != nil:
 			case cmd.Name() == group && len(rest) > 0:
@@ -129,7 +117,7 @@ func TestTransitionPages(t *testing.T) {
 				t.Errorf("%s: %v", line, err)
 			}
 		}
-		run, _, err := New(Env{}).Find([]string{"transition", group, page.of})
+		run, _, err := New(command.Env{}).Find([]string{"transition", group, page.of})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +133,7 @@ func TestTransitionPages(t *testing.T) {
 // no other, a built-in mapping is planned and run.
 func TestAccountsOfThePage(t *testing.T) {
 	rig := aligntest.MariaDB(t, logged...)
-	page := blocks(t, "transition-db.md")["sql"]
+	page := clitest.Blocks(t, "../../docs/transition-db.md")["sql"]
 	if len(page) != 2 {
 		t.Fatalf("docs/transition-db.md has %d blocks of SQL: want those of two accounts", len(page))
 	}

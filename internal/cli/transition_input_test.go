@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/transition/db/aligntest"
 )
 
@@ -99,15 +101,15 @@ func TestTransitionDBAsksForPassword(t *testing.T) {
 			flags[i+1] = bare
 		}
 	}
-	master, slave := openPTY(t)
+	master, slave := clitest.OpenPTY(t)
 	go func() { _, _ = io.Copy(io.Discard, master) }() // ends when the terminal is closed
-	var errs output
+	var errs clitest.Buffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- Main(db("plan", flags), Env{Stdout: io.Discard, Stderr: &errs, Stdin: slave})
+		ended <- Main(db("plan", flags), command.Env{Stdout: io.Discard, Stderr: &errs, Stdin: slave})
 	}()
 	for _, prompt := range []string{"(source): ", "(target): "} {
-		if err := until(func() bool { return strings.HasSuffix(errs.String(), prompt) }); err != nil {
+		if err := clitest.Until(func() bool { return strings.HasSuffix(errs.String(), prompt) }); err != nil {
 			t.Fatalf("no prompt %s: %v: %s", prompt, err, errs.String())
 		}
 		if _, err := master.WriteString(aligntest.Password + "\n"); err != nil {
@@ -151,55 +153,5 @@ func TestTransitionDBAsksForPassword(t *testing.T) {
 	}
 	if s := commandLine(t, "", db("plan", flags)...); s.code != 0 {
 		t.Errorf("with an option file it ended with %d: %s%s", s.code, s.out, s.err)
-	}
-}
-
-func TestTicker(t *testing.T) {
-	var b strings.Builder
-	k := newTicker(&b)
-	k.term = true
-	k.show("a long line")
-	k.show("short\x1b[31m")
-	k.say("it stays")
-	k.show(strings.Repeat("x", 200))
-	if err := k.end(); err != nil {
-		t.Fatal(err)
-	}
-	want := "\ra long line\rshort\ufffd[31m \r" + strings.Repeat(" ", 10) + "\rit stays\n\r" +
-		strings.Repeat("x", 78) + "~\r" + strings.Repeat(" ", 79) + "\r"
-	if b.String() != want {
-		t.Errorf("a terminal got\n%q\nwant\n%q", b.String(), want)
-	}
-	b.Reset()
-	k = newTicker(&b)
-	k.show("first")
-	k.show("too soon")
-	k.last = k.last.Add(-newsEvery)
-	k.show("later")
-	if err := k.end(); err != nil || b.String() != "first\nlater\n" {
-		t.Errorf("a file got %q, %v", b.String(), err)
-	}
-}
-
-func TestRealNames(t *testing.T) {
-	names := []string{"nova", "nova_api", "glance"}
-	for _, c := range []struct{ words, want string }{
-		{"", "map[glance:glance nova:nova nova_api:nova_api]"},
-		{"nova=a,glance=b", "map[glance:b nova:a nova_api:nova_api]"},
-		{"nova=a glance=b,nova_api=c", "map[glance:b nova:a nova_api:c]"},
-		{"nova=a,b,glance=c", "map[glance:c nova:a,b nova_api:nova_api]"}, // a database's name may have a comma
-		{"nova=a,nova=b", `--source-db "nova=b": nova is given twice`},
-		{"nova=a,", `--source-db "": want NAME=REAL, such as nova=old_nova`},
-		{",nova=a", `--source-db "": want NAME=REAL, such as nova=old_nova`},
-		{"nova=a,cinder=b", `--source-db "cinder=b": the mapping has no database "cinder" there; want nova or nova_api or glance`},
-	} {
-		got, err := realNames("source-db", strings.Fields(c.words), names)
-		text := fmt.Sprint(got)
-		if err != nil {
-			text = err.Error()
-		}
-		if text != c.want {
-			t.Errorf("%q: %s, want %s", c.words, text, c.want)
-		}
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/command"
 	"holdfast/internal/transition/net/nettest"
+	"holdfast/internal/transition/platform"
 	"holdfast/internal/transition/platform/collect"
 	"holdfast/testbed/need"
 )
@@ -28,7 +30,7 @@ func TestRealPlacement(t *testing.T) {
 	}
 	run := func(args ...string) said {
 		var out, errs bytes.Buffer
-		code := Main(args, Env{Stdout: &out, Stderr: &errs, Stdin: strings.NewReader(""), Collect: collect.Collect})
+		code := Main(args, command.Env{Stdout: &out, Stderr: &errs, Stdin: strings.NewReader(""), Collect: collect.Collect})
 		return said{code, out.String(), errs.String()}
 	}
 	if s := run("transition", "collect"); !strings.Contains(unwrapped(s), "has guests without an allocation: "+guest) ||
@@ -38,7 +40,7 @@ func TestRealPlacement(t *testing.T) {
 	place := slices.Concat([]string{"transition", "placement", "-o", "json", "--"}, c.NovaManage())
 	for i, code := range []int{0, 4} { // of heal_allocations
 		s := run(place...)
-		r := decode[placed](t, s, 0)
+		r := decode[placedDoc](t, s, 0)
 		if len(r.Steps) != 3 || r.Steps[1].Exit != code || r.Steps[1].Fault != "" || len(r.Findings) != 1 || r.Findings[0].Result != "pass" {
 			t.Errorf("run %d: %+v\n%s", i, r, s.err)
 		}
@@ -47,9 +49,18 @@ func TestRealPlacement(t *testing.T) {
 		nettest.Hosts[1] + "'; UPDATE nova.compute_nodes SET mapped = 1; " +
 		"UPDATE nova.instances SET node = 'gone' WHERE uuid = '" + guest + "'")
 	s := run(place...)
-	r := decode[placed](t, s, 1)
+	r := decode[placedDoc](t, s, 1)
 	if r.Steps[1].Exit != 2 || !strings.Contains(r.Steps[1].Fault, "has no compute node") || r.Steps[2].Exit != 4 ||
 		!strings.Contains(r.Steps[2].Fault, "not mapped to a cell") || r.Findings[0].Result != "fail" {
 		t.Errorf("%+v\n%s", r, s.err)
 	}
+}
+
+// placedDoc is what the command prints with -o json.
+type placedDoc struct {
+	Steps []struct {
+		Exit  int
+		Fault string
+	}
+	Findings []platform.Finding
 }

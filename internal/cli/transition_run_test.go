@@ -1,77 +1,16 @@
 package cli
 
 import (
-	"context"
-	"errors"
-	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/testbed/need"
 	"holdfast/testbed/try"
 )
-
-// TestOnlyOneSignalIsTheCutOver: the first SIGINT; all else aborts. A signal ends the
-// context before it comes, or after; a context may end without one, also by the loss of a
-// lock, which is the reason then.
-func TestOnlyOneSignalIsTheCutOver(t *testing.T) {
-	for _, c := range []struct {
-		what, want string
-	}{
-		{"INT", "stop"}, {"ctx INT", "stop"}, {"INT ctx", "stop"}, {"INT ctx wait", "stop"},
-		{"INT INT", "stop abort"}, {"ctx INT INT", "stop abort"}, {"INT ctx TERM", "stop abort"},
-		{"TERM", "abort"}, {"ctx TERM", "abort"}, {"TERM ctx", "abort"}, {"HUP", "abort"}, {"ctx HUP INT", "abort"}, {"TERM INT", "abort"},
-		{"ctx", ""}, {"ctx wait", "abort"}, {"ctx wait INT", "abort"}, {"wait", ""},
-		{"lost", "abort: lost"}, {"lost INT wait", "abort: lost"}, {"INT lost wait", "stop"}, {"ctx lost", ""},
-	} {
-		t.Run(c.what, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancelCause(t.Context())
-				defer cancel(nil)
-				work, abort := context.WithCancelCause(t.Context())
-				defer abort(nil)
-				w := &running{shows: newTicker(&strings.Builder{})}
-				signals, done, stop := make(chan os.Signal, 4), make(chan struct{}), make(chan struct{})
-				go w.heed(ctx, signals, done, stop, abort)
-				for _, what := range strings.Fields(c.what) {
-					switch what {
-					case "ctx":
-						cancel(nil)
-					case "lost":
-						cancel(errors.New("lost"))
-					case "wait":
-						time.Sleep(time.Minute)
-					default:
-						signals <- map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}[what]
-					}
-					synctest.Wait()
-				}
-				close(done)
-				synctest.Wait()
-				var got []string
-				select {
-				case <-stop:
-					got = append(got, "stop")
-				default:
-				}
-				switch why := context.Cause(work); {
-				case errors.Is(why, context.Canceled):
-					got = append(got, "abort")
-				case why != nil:
-					got = append(got, "abort: "+why.Error())
-				}
-				if strings.Join(got, " ") != c.want {
-					t.Errorf("%q, want %q", got, c.want)
-				}
-			})
-		})
-	}
-}
 
 // TestTransitionDBTerminated: who is terminated while it follows has no cut-over, and goes
 // on; who has had it does not.
@@ -153,7 +92,7 @@ func TestTransitionDBLosesItsLock(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }() // its server may be gone
 	cmd, out := child(t, db("run", flags, "--follow")...)
-	if err := until(func() bool { return strings.Contains(out.String(), "is carried over") }); err != nil {
+	if err := clitest.Until(func() bool { return strings.Contains(out.String(), "is carried over") }); err != nil {
 		t.Fatalf("it does not follow: %v: %s", err, out)
 	}
 	killed := make(chan string, 1)

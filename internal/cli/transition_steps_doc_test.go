@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/clitest"
 	"holdfast/testbed/try"
 )
 
@@ -23,7 +24,7 @@ func shell(t *testing.T, dir, script string, args ...string) (string, error) {
 
 // TestStepsOfThePage: what docs/transition-steps.md has can be built and run, and run again. rpm and openstack are doubles.
 func TestStepsOfThePage(t *testing.T) {
-	page := blocks(t, "transition-steps.md")
+	page := clitest.Blocks(t, "../../docs/transition-steps.md")
 	if len(page["yaml"]) != 1 || len(page["sh"]) != 2 {
 		t.Fatalf("docs/transition-steps.md has %d and %d blocks: want a bundle and two programs", len(page["yaml"]), len(page["sh"]))
 	}

@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/testbed/need"
@@ -29,7 +30,7 @@ type said struct {
 func commandLine(t *testing.T, stdin string, args ...string) said {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code := Main(args, Env{Stdout: &out, Stderr: &errs, Stdin: strings.NewReader(stdin)})
+	code := Main(args, command.Env{Stdout: &out, Stderr: &errs, Stdin: strings.NewReader(stdin)})
 	return said{code, out.String(), errs.String()}
 }
 
@@ -224,31 +225,13 @@ func TestTransitionDBFromPlanToClean(t *testing.T) {
 	}
 }
 
-// output is what a process has written so far.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // child begins a command as a process of its own.
-func child(t *testing.T, args ...string) (*exec.Cmd, *output) {
+func child(t *testing.T, args ...string) (*exec.Cmd, *clitest.Buffer) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "holdfast", args...)
-	out := &output{}
+	out := &clitest.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -279,7 +262,7 @@ func TestTransitionDBKilled(t *testing.T) {
 	need.Drill(t, "P3, P5: a run that is killed goes on where it was, and the source is only read",
 		need.Programs("mariadb-server", "mariadbd"))
 	source, target := aligntest.MariaDB(t, logged...), aligntest.MariaDB(t)
-	grants := blocks(t, "transition-db.md")["sql"]
+	grants := clitest.Blocks(t, "../../docs/transition-db.md")["sql"]
 	flags := platforms(t, source, target)
 	source.SQL("USE old_shop; INSERT INTO items (name, owner) SELECT REPEAT('row ', 20), IF(seq % 2, 'ann', 'bob') " +
 		"FROM seq_1_to_60000; INSERT INTO tags SELECT id, 'many' FROM items WHERE deleted = 0")

@@ -7,7 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/config"
+	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/transition"
@@ -39,7 +40,7 @@ func TestTheFileOfTheDocumentIsPlanned(t *testing.T) {
 			continue
 		}
 		ours++
-		cmd, args, err := New(Env{}).Find(step.Run[1:])
+		cmd, args, err := New(command.Env{}).Find(step.Run[1:])
 		if err == nil {
 			if err = cmd.ParseFlags(args); err == nil {
 				err = cmd.ValidateArgs(cmd.Flags().Args())
@@ -74,7 +75,7 @@ func TestTheFileOfTheDocumentIsPlanned(t *testing.T) {
 // filesOfTheDocument looks whether the readers of the files that the example names take those of the page.
 func filesOfTheDocument(t *testing.T) {
 	t.Helper()
-	page := blocks(t, "transition.md")
+	page := clitest.Blocks(t, "../../docs/transition.md")
 	if len(page["yaml"]) != 5 || len(page["sh"]) != 1 || len(page["ini"]) != 1 || len(page["csv"]) != 1 || len(page["text"]) != 1 {
 		t.Fatalf("docs/transition.md has other files than the test knows: %d of YAML", len(page["yaml"]))
 	}
@@ -90,10 +91,6 @@ func filesOfTheDocument(t *testing.T) {
 	if s := commandLine(t, "", "bundle", "build", "tree", "-o", "compute.hfb"); s.code != 0 {
 		t.Errorf("the bundle: %d: %s", s.code, s.err)
 	}
-	write(t, "openrc", page["sh"][0])
-	try.Must(t, os.Chmod("openrc", 0o600))
-	_, err := loginFrom("openrc")
-	try.Must(t, err)
 	write(t, "ids/project.csv", page["csv"][0])
 	write(t, "old.cnf", strings.NewReplacer("10.10.0.11", "127.0.0.1", "3306", "1").Replace(page["ini"][0])) // no server is there
 	try.Must(t, os.Chmod("old.cnf", 0o600))
@@ -101,8 +98,5 @@ func filesOfTheDocument(t *testing.T) {
 		"--source", "/?option-file=old.cnf", "--target", "/?option-file=old.cnf")
 	if s.code != 4 || !strings.Contains(s.err, "source at 127.0.0.1:1 as old_reader") {
 		t.Errorf("IDs and option file: %d: %s", s.code, s.err)
-	}
-	if _, err := guestHosts("hosts.txt", page["text"][0], config.Cluster{}); err != nil {
-		t.Errorf("hosts.txt: %v", err)
 	}
 }

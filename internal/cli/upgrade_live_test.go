@@ -7,13 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"holdfast/internal/cluster"
-	"holdfast/internal/job"
+	"holdfast/internal/cli/clitest"
+	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
@@ -40,7 +40,7 @@ func unsignedBundle(t *testing.T) string {
 	file := filepath.Join(dir, "app.hfb")
 	var out bytes.Buffer
 	if code := Main([]string{"bundle", "build", filepath.Join(dir, "tree"), "-o", file},
-		Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
+		command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
 		t.Fatal(out.String())
 	}
 	return file
@@ -48,18 +48,18 @@ func unsignedBundle(t *testing.T) string {
 
 func TestUpgradeStatusWatch(t *testing.T) {
 	need.Seconds(t)
-	a := newAgent(t)
-	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0"})
+	a := clitest.NewAgent(t)
+	a.Upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0"})
 	l := runLive(t, a, "upgrade", "status", "--watch")
 	l.await("cluster   normal, version 1.0.0")
-	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Rollup, Version: "1.0.0", To: "1.1.0"})
+	a.Upgrades.Show(&request.Standing{ClusterState: upgrade.Rollup, Version: "1.0.0", To: "1.1.0"})
 	l.await("cluster   rollup, version 1.0.0 -> 1.1.0")
-	if err := a.stop(); err != nil {
+	if err := a.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	l.await("agent     gives no answer and is asked again; the above may be old")
-	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Prepared, Version: "1.0.0", To: "1.1.0"})
-	if err := a.serve(); err != nil {
+	a.Upgrades.Show(&request.Standing{ClusterState: upgrade.Prepared, Version: "1.0.0", To: "1.1.0"})
+	if err := a.Serve(); err != nil {
 		t.Fatal(err)
 	}
 	l.await("cluster   prepared, version 1.0.0 -> 1.1.0")
@@ -77,18 +77,18 @@ func TestUpgradeStatusWatch(t *testing.T) {
 
 func TestUpgradeWatchOnTerminal(t *testing.T) {
 	need.Seconds(t)
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	t.Setenv("TERM", "xterm")
 	t.Setenv("NO_COLOR", "")
-	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0",
+	a.Upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0",
 		Bundle: &request.BundleInfo{Name: "app", Version: "1", Unsigned: true}})
-	master, slave := openPTY(t)
+	master, slave := clitest.OpenPTY(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		root := New(Env{Stdout: slave, Stderr: slave, Stdin: strings.NewReader("")})
-		root.SetArgs([]string{"upgrade", "status", "--watch", "--socket", a.socket})
+		root := New(command.Env{Stdout: slave, Stderr: slave, Stdin: strings.NewReader("")})
+		root.SetArgs([]string{"upgrade", "status", "--watch", "--socket", a.Socket})
 		done <- root.ExecuteContext(ctx)
 	}()
 	var got []byte
@@ -112,19 +112,20 @@ func TestUpgradeWatchOnTerminal(t *testing.T) {
 // followed on, and so is an agent that is started again.
 func TestUpgradeWait(t *testing.T) {
 	need.Seconds(t)
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	l := runLive(t, a, "upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--yes", "--wait", "--approve-per-host")
 	l.await("waiting: node1/")
-	if err := a.stop(); err != nil {
+	if err := a.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.serve(); err != nil {
+	if err := a.Serve(); err != nil {
 		t.Fatal(err)
 	}
 	order := func(args ...string) {
 		t.Helper()
 		var out bytes.Buffer
-		if code := Main(append(args, "--socket", a.socket), Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
+		if code := Main(append(args, "--socket", a.Socket),
+			command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
 			t.Errorf("%v ended with %d: %s", args, code, out.String())
 		}
 	}
@@ -140,68 +141,13 @@ func TestUpgradeWait(t *testing.T) {
 
 func TestUpgradeWaitInterrupted(t *testing.T) {
 	need.Seconds(t)
-	a := newAgent(t)
+	a := clitest.NewAgent(t)
 	l := runLive(t, a, "upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--yes", "--wait", "--approve-per-host")
 	l.await("waiting: node1/")
 	err := l.interrupt()
 	var e *fail.Error
 	if !errors.As(err, &e) || e.Kind != fail.Canceled || !strings.Contains(e.Remedy, "the job goes on") {
 		t.Errorf("got %v, want an error that says that the job goes on", err)
-	}
-}
-
-// TestUpgradeProgress: on a terminal it is shown how much of a bundle was brought.
-func TestUpgradeProgress(t *testing.T) {
-	a := newAgent(t)
-	master, slave := openPTY(t)
-	var out bytes.Buffer
-	root := New(Env{Stdout: &out, Stderr: slave, Stdin: strings.NewReader("")})
-	root.SetArgs([]string{"upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--dry-run", "--socket", a.socket})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
-	if err := root.ExecuteContext(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := slave.Close(); err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 4096)
-	n, err := master.Read(buf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := string(buf[:n])
-	for n > 0 && err == nil { // ends with EIO
-		if n, err = master.Read(buf); err == nil {
-			got += string(buf[:n])
-		}
-	}
-	if want := "\r\x1b[K" + bar(100) + " 100 % of app.hfb\r\n"; !strings.HasSuffix(got, want) {
-		t.Errorf("the terminal shows %q, want %q at the end", got, want)
-	}
-}
-
-func TestUpgradeTextIsBounded(t *testing.T) {
-	u := request.Standing{ClusterState: upgrade.Rollup, Job: &job.View{State: "active"}}
-	for i := range 3000 {
-		name := cluster.HostID(strings.Repeat("x", 50) + strconv.Itoa(i))
-		u.Hosts = append(u.Hosts, request.HostStanding{Name: name, Now: strings.Repeat("y", 100)})
-		u.Left = append(u.Left, upgrade.LeftHost{Name: name, Why: "dropped"})
-		u.Job.Steps = append(u.Job.Steps, job.StepView{ID: string(name) + "/drain", State: "running", Note: strings.Repeat("z", 100)})
-	}
-	text := upgradeText(u, painter{cuts: true})
-	if n := strings.Count(text, "\n"); n > 400 { // of 3000 hosts: each that is shown takes several
-		t.Errorf("%d lines", n)
-	}
-	for line := range strings.Lines(text) {
-		if n := len([]rune(line)) - 1; n > width {
-			t.Errorf("%d columns: %s", n, line)
-		}
-	}
-	for _, want := range []string{"and 2960 more hosts", "and 2980 more steps", "and 2980 more: "} {
-		if !strings.Contains(strings.Join(strings.Fields(text), " ")+" ", want) {
-			t.Errorf("it does not say %q", want)
-		}
 	}
 }
 
@@ -225,7 +171,11 @@ func TestUpgradePage(t *testing.T) {
 			t.Errorf("the page does not name the state %s", word)
 		}
 	}
-	for _, c := range (&app{}).upgradeCmd().Commands() {
+	upgrades, _, err := New(command.Env{}).Find([]string{"upgrade"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range upgrades.Commands() {
 		if !strings.Contains(page, "upgrade "+c.Name()) {
 			t.Errorf("the page does not name upgrade %s", c.Name())
 		}
@@ -235,9 +185,9 @@ func TestUpgradePage(t *testing.T) {
 	write(t, "platform.yaml", "format: 1\n")
 	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(page, -1)
 	for _, m := range blocks {
-		a := newAgent(t) // each example begins with a cluster in which nothing has run
-		a.upgrades.SetReport(check.Report{Ended: testTime()})
-		t.Setenv("HOLDFAST_SOCKET", a.socket)
+		a := clitest.NewAgent(t) // each example begins with a cluster in which nothing has run
+		a.Upgrades.SetReport(check.Report{Ended: clitest.Time()})
+		t.Setenv("HOLDFAST_SOCKET", a.Socket)
 		runPage(t, a, m[1], file)
 	}
 	if len(blocks) < 3 {
@@ -247,17 +197,17 @@ func TestUpgradePage(t *testing.T) {
 
 // runPage runs the commands of a block. A failure that a comment announces is
 // brought about before, and its command must end with 1.
-func runPage(t *testing.T, a *agent, block, file string) {
+func runPage(t *testing.T, a *clitest.Agent, block, file string) {
 	t.Helper()
 	for line := range strings.Lines(block) {
-		command, comment, _ := strings.Cut(strings.TrimSpace(line), "#")
-		words := strings.Fields(command)
+		call, comment, _ := strings.Cut(strings.TrimSpace(line), "#")
+		words := strings.Fields(call)
 		if len(words) == 0 {
 			continue
 		}
 		want := 0
 		if _, step, fails := strings.Cut(comment, "fails: "); fails {
-			a.upgrades.FailStep(step)
+			a.Upgrades.FailStep(step)
 			want = 1
 		}
 		var args []string
@@ -274,33 +224,39 @@ func runPage(t *testing.T, a *agent, block, file string) {
 			args = append(args, w)
 		}
 		var out bytes.Buffer
-		if code := Main(args, Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("yes\n")}); code != want {
-			t.Errorf("%s ended with %d, want %d:\n%s", command, code, want, out.String())
+		if code := Main(args, command.Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("yes\n")}); code != want {
+			t.Errorf("%s ended with %d, want %d:\n%s", call, code, want, out.String())
 		}
 	}
 }
 
-func TestLastLinesOfAStepThatRunsAreShown(t *testing.T) {
-	said := time.Now().Add(-200 * time.Second)
-	u := request.Standing{ClusterState: upgrade.Rollup, Job: &job.View{State: "active", Steps: []job.StepView{
-		{ID: "m/install/cas", State: "running", Tail: "1\n2\n3\n4\n5\n6 of CAS\n", Said: said}, {ID: "h/stage", State: "running"},
-	}}}
-	text := upgradeText(u, painter{})
-	if want := "\nm/install/cas, last output " + wallClock(said) + ", quiet for 3 min\n          | 2\n"; !strings.Contains(text, want) ||
-		!strings.Contains(text, "| 6 of CAS") || strings.Contains(text, "h/stage, last") {
-		t.Errorf("%s\nwant %s", text, want)
+// TestUpgradeProgress: on a terminal it is shown how much of a bundle was brought.
+func TestUpgradeProgress(t *testing.T) {
+	a := clitest.NewAgent(t)
+	master, slave := clitest.OpenPTY(t)
+	var out bytes.Buffer
+	root := New(command.Env{Stdout: &out, Stderr: slave, Stdin: strings.NewReader("")})
+	root.SetArgs([]string{"upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--dry-run", "--socket", a.Socket})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	if err := root.ExecuteContext(ctx); err != nil {
+		t.Fatal(err)
 	}
-}
-
-func TestWhatProgramsHaveFoundIsShown(t *testing.T) {
-	u := request.Standing{ClusterState: upgrade.Rollup, Found: []request.Found{
-		{Step: "m/install/cas", Level: "warn", Fault: "w", Text: "pool p1 has one path", Remedy: "Remove it."},
-		{Step: "m/install/cas", Level: "fail", Fault: "f", Text: "[FAIL] b", File: "/var/log/upgrade/postcheck-report_1.txt"},
-	}}
-	text := upgradeText(u, painter{})
-	fail, warn, remedy := strings.Index(text, "found     m/install/cas: [FAIL] b"),
-		strings.Index(text, "m/install/cas: pool p1 has one path"), strings.Index(text, "Remove it.")
-	if fail < 0 || warn < fail || remedy < warn || !strings.Contains(text, "(/var/log/upgrade/postcheck-report_1.txt)") {
-		t.Errorf("%s", text)
+	if err := slave.Close(); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	n, err := master.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := string(buf[:n])
+	for n > 0 && err == nil { // ends with EIO
+		if n, err = master.Read(buf); err == nil {
+			got += string(buf[:n])
+		}
+	}
+	if want := "\r\x1b[K" + output.Bar(100) + " 100 % of app.hfb\r\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("the terminal shows %q, want %q at the end", got, want)
 	}
 }

@@ -4,15 +4,13 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/output"
 )
-
-// versionTime is how long an agent may take to name its version.
-const versionTime = 2 * time.Second
 
 // versions is what the command shows.
 type versions struct {
@@ -21,7 +19,7 @@ type versions struct {
 	Error  string       `json:"agent_error,omitempty"` // why Agent is missing
 }
 
-func (a *app) versionCmd() *cobra.Command {
+func versionCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Show the version of this program and of the agent",
@@ -29,23 +27,23 @@ func (a *app) versionCmd() *cobra.Command {
 agent is not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, js, err := a.open(cmd)
+			c, js, err := a.Open(cmd)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			ctx, cancel := context.WithTimeout(cmd.Context(), versionTime)
+			ctx, cancel := context.WithTimeout(cmd.Context(), command.VersionTime)
 			defer cancel()
-			v := versions{Client: api.Version{Version: a.env.Version, Go: runtime.Version()}}
+			v := versions{Client: api.Version{Version: a.Env.Version, Go: runtime.Version()}}
 			if agent, err := c.Version(ctx); err != nil {
 				v.Error = err.Error()
 			} else {
 				v.Agent = &agent
 			}
 			if js {
-				return writeJSON(a.env.Stdout, v, false)
+				return output.JSON(a.Env.Stdout, v, false)
 			}
-			return writeText(a.env.Stdout, versionText(v))
+			return output.Text(a.Env.Stdout, versionText(v))
 		},
 	}
 }
@@ -53,7 +51,8 @@ agent is not reachable.`,
 func versionText(v versions) string {
 	text := fmt.Sprintf("holdfast %s (%s, %s/%s)\n", v.Client.Version, v.Client.Go, runtime.GOOS, runtime.GOARCH)
 	if v.Agent == nil {
-		return text + "agent    unknown: " + cleanLines(v.Error) + "\n"
+		return text + "agent    unknown: " + output.CleanLines(v.Error) + "\n"
 	}
-	return text + fmt.Sprintf("agent    %s (%s, api %s)\n", clean(v.Agent.Version), clean(v.Agent.Go), clean(v.Agent.API))
+	return text + fmt.Sprintf("agent    %s (%s, api %s)\n", output.Clean(v.Agent.Version), output.Clean(v.Agent.Go),
+		output.Clean(v.Agent.API))
 }

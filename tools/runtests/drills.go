@@ -29,6 +29,9 @@ type choice struct {
 // raceDrill is what a pass of a package's tests under the race detector proves.
 const raceDrill = "P3: no data race among the goroutines of this package"
 
+// runsOthers is a package whose tests run the commands of those below it, which begin goroutines.
+const runsOthers = "cli"
+
 // drillsOf are all drills of the tree, by name.
 func drillsOf(all []*pkg) []drill {
 	var out []drill
@@ -38,8 +41,8 @@ func drillsOf(all []*pkg) []drill {
 		if slices.Contains(p.own, "More") {
 			out = append(out, p.rest())
 		}
-		if p.goes && len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 {
-			name := strings.TrimPrefix(short(p.ImportPath), "internal/")
+		name := strings.TrimPrefix(short(p.ImportPath), "internal/")
+		if (p.goes || name == runsOthers) && len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 {
 			out = append(out, drill{Name: "race/" + name, Proves: raceDrill, pkg: p.ImportPath,
 				args: slices.Concat([]string{"test"}, race, []string{"-timeout=1h", p.ImportPath})})
 		}

@@ -9,7 +9,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"holdfast/internal/cli"
+	"holdfast/internal/cli/command"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/lang"
 )
 
@@ -106,7 +107,7 @@ func (p Program) HelpFits(t *testing.T) {
 			env.Stdout = lang.Writer{Writer: &out, Catalogue: speech}
 		}
 		root := p.Root(env)
-		cli.Translate(root, speech)
+		command.Translate(root, speech)
 		for _, c := range Below(root) {
 			c.InitDefaultHelpFlag()
 			out.Reset()
@@ -114,7 +115,7 @@ func (p Program) HelpFits(t *testing.T) {
 				t.Errorf("%s: %v", c.CommandPath(), err)
 			}
 			for l := range strings.Lines(out.String()) {
-				if n := cli.Columns(strings.TrimRight(l, "\n")); n > 80 {
+				if n := output.Columns(strings.TrimRight(l, "\n")); n > 80 {
 					t.Errorf("%s (%s): %d columns: %s", c.CommandPath(), name, n, l)
 				}
 				if cutWord.MatchString(l) {

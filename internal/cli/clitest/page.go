@@ -1,5 +1,5 @@
-// Package clitest is what tests of programs' command lines share: the pages of their commands, and what is true of
-// every command.
+// Package clitest is what tests of programs' command lines share: the pages of their commands, what is true of every
+// command, an agent over a cluster in memory, and a terminal on which somebody types.
 package clitest
 
 import (
@@ -16,10 +16,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"holdfast/internal/cli"
+	"holdfast/internal/cli/command"
 )
 
-var update = flag.Bool("update", false, "write the page of the commands anew")
+// Update says that pages and goldens are to be written anew.
+var Update = flag.Bool("update", false, "write pages and goldens anew")
 
 // pageWidth is the longest that a line of a page is.
 const pageWidth = 115
@@ -30,9 +31,9 @@ var exitCodes = regexp.MustCompile(`(?s)(?:^|\s)((?:[^.]*[Tt]he exit code is|Exi
 
 // Program is a program whose command line is tested.
 type Program struct {
-	Env  func() cli.Env // anew for each call: its commands are
-	Root func(cli.Env) *cobra.Command
-	Main func(args []string, env cli.Env) int
+	Env  func() command.Env // anew for each call: its commands are
+	Root func(command.Env) *cobra.Command
+	Main func(args []string, env command.Env) int
 }
 
 // Page compares a page of docs with the commands that there are. head is what it says before them.
@@ -42,7 +43,7 @@ func (p Program) Page(t *testing.T, file, head string) {
 	t.Setenv("LOGS_DIRECTORY", "")
 	t.Setenv("HOME", "/root")
 	got, file := page(root, head), filepath.Join("../../docs", file)
-	if *update {
+	if *Update {
 		if err := os.WriteFile(file, got, 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -146,23 +146,23 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 				r.out[s] = true
 				return nil
 			}
-		case name == "say" && len(x.Args) > 3 && r.dir == "internal/cli":
+		case name == "Say" && len(x.Args) > 3 && r.inCLI():
 			r.word(x.Args[2])
 		}
 	case *ast.CompositeLit:
 		name := callee(x.Type)
 		for _, e := range x.Elts {
 			kv, ok := e.(*ast.KeyValueExpr)
-			if ok && name == "" && callee(kv.Key) == "head" {
+			if ok && r.inCLI() && (name == "" && callee(kv.Key) == "Head" || callee(kv.Key) == "Text") {
 				r.word(kv.Value)
 			}
-			if ok && name == "Command" && !strings.HasPrefix(r.file, "zsha") {
+			if ok && name == "Command" && !r.ofOtherTool() {
 				if s, text := source.Literal(kv.Value); text && (callee(kv.Key) == "Short" || callee(kv.Key) == "Long") {
 					r.out[s] = true
 				}
 			}
 		}
-		if r.dir == "internal/cli" && len(x.Elts) > 0 {
+		if r.inCLI() && len(x.Elts) > 0 {
 			r.word(x.Elts[0])
 		}
 	case *ast.KeyValueExpr:
@@ -185,11 +185,19 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 	return r
 }
 
+// inCLI says whether the file is of the command line, whose tables have words that stand alone.
+func (r *reader) inCLI() bool {
+	return r.dir == "internal/cli" || strings.HasPrefix(r.dir, "internal/cli/") && r.dir != "internal/cli/support"
+}
+
+// ofOtherTool says whether the file has the texts of another tool.
+func (r *reader) ofOtherTool() bool { return r.dir == "internal/cli/zsha" && r.file != "crm.go" }
+
 // text takes the lines of a string that are of two words or more.
 func (r *reader) text(s string) {
 	switch {
-	case r.dir == "internal/cli" && strings.HasPrefix(r.file, "zsha"):
-		return // the texts of another tool, word by word
+	case r.ofOtherTool():
+		return // word by word
 	case strings.HasPrefix(r.dir, "testbed/") && r.dir != "testbed/demo":
 		return // for those who develop: of their tools the help, and the laboratory's errors
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cli"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/upgrade/catalogue"
 )
 
@@ -39,7 +40,7 @@ func TestPathsManual(t *testing.T) {
 	}
 	var out, errs bytes.Buffer
 	line := append([]string{"upgrade", "path", "--catalogue", file}, strings.Fields(args)...)
-	if code := cli.Main(line, cli.Env{Stdout: &out, Stderr: &errs, Stdin: strings.NewReader("")}); code != 0 {
+	if code := cli.Main(line, command.Env{Stdout: &out, Stderr: &errs, Stdin: strings.NewReader("")}); code != 0 {
 		t.Errorf("%v ended with %d: %s", line, code, errs.String())
 	}
 	if out.String() != block("text") {

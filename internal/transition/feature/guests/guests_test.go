@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/cli"
+	"holdfast/internal/cli/command"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/feature/guests"
 	"holdfast/testbed/lab"
@@ -25,7 +26,7 @@ import (
 
 // TestMain lets the test program serve as the program that hosts run, and as the laboratory's.
 func TestMain(m *testing.M) {
-	env := cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Features: guests.Run}
+	env := command.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Features: guests.Run}
 	if len(os.Args) > 1 && os.Args[1] == "transition" {
 		os.Exit(cli.Main(os.Args[1:], env))
 	}
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
-		os.Exit(cli.Run(os.Args[1:], env, func(env cli.Env) *cobra.Command { return cli.Complete(lab.Command(), env) }))
+		os.Exit(cli.Run(os.Args[1:], env, func(env command.Env) *cobra.Command { return cli.Complete(lab.Command(), env) }))
 	}
 	os.Exit(m.Run())
 }
