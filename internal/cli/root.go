@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/access"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/configure"
 	"holdfast/internal/cli/doctor"
@@ -36,6 +37,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	f.StringVarP(&a.Output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(versionCmd(a), configure.Command(a), pair.Command(a), transition.Command(a), probe.Command(a))
 	root.AddCommand(ha.Commands(a)...)
+	root.AddCommand(access.Commands(a)...)
 	root.AddCommand(installer.Commands(a)...)
 	root.AddCommand(doctor.Commands(a)...)
 	root.AddCommand(upgrade.Commands(a)...)

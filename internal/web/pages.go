@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/a-h/templ"
 
@@ -11,15 +12,16 @@ import (
 
 // pageOf is a page with a live part.
 type pageOf struct {
-	name, path, title string
-	live              func(*view) templ.Component
+	name, path string
+	title      func(v *view) string
+	live       func(*view) templ.Component
 }
 
 // The pages, in the order of the menu.
 var (
-	overviewPage = &pageOf{"overview", "/", "Overview", overview}
-	hostsPage    = &pageOf{"hosts", "/hosts", "Hosts", hosts}
-	eventsPage   = &pageOf{"events", "/events", "Events", events}
+	overviewPage = &pageOf{"overview", "/", func(v *view) string { return v.T("Overview") }, overview}
+	hostsPage    = &pageOf{"hosts", "/hosts", func(v *view) string { return v.T("Hosts") }, hosts}
+	eventsPage   = &pageOf{"events", "/events", func(v *view) string { return v.T("Events") }, events}
 
 	menu  = []*pageOf{overviewPage, hostsPage, eventsPage}
 	pages = map[string]*pageOf{"overview": overviewPage, "hosts": hostsPage, "events": eventsPage}
@@ -35,7 +37,7 @@ func (c *Console) page(p *pageOf) http.Handler {
 	return c.known(func(w http.ResponseWriter, r *http.Request, v *view) {
 		c.live.fill(v)
 		p.tell(v)
-		v.Title = v.T(p.title)
+		v.Title = p.title(v)
 		c.show(w, r, http.StatusOK, whole(v, p.live(v)))
 	})
 }
@@ -69,7 +71,7 @@ func headline(v *view) told.Line {
 // needs are the lines that want somebody to do something.
 func needs(v *view) []told.Line {
 	var out []told.Line
-	for _, l := range append([]told.Line{v.Report.Store, v.Report.Takeover}, append(v.Report.Notes, v.Report.Rest...)...) {
+	for _, l := range append([]told.Line{v.Report.Store, v.Report.Takeover}, slices.Concat(v.Report.Notes, v.Report.Why, v.Report.Rest)...) {
 		if l.Tone == told.Warn || l.Tone == told.Bad {
 			out = append(out, l)
 		}

@@ -146,8 +146,8 @@ func silentHolder(s cluster.Status) *cluster.HostStatus {
 	return &h
 }
 
-// takeover says what the loss of the holder would mean, or means: silent is a holder that is.
-func takeover(t cluster.Takeover, unread bool, silent *cluster.HostStatus) Line {
+// Takeover says what the loss of the holder would mean, or means: silent is a holder that is.
+func Takeover(t cluster.Takeover, unread bool, silent *cluster.HostStatus) Line {
 	if unread {
 		return Line{"takeover", Warn, "unknown: no record of the store has been read yet"}
 	}

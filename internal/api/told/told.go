@@ -47,8 +47,9 @@ type Report struct {
 	Hosts          []Host
 	Notes          []Line // on hosts
 	Kept           Line   // the management VM, or the services of a pair
+	Why            []Line // it is so
 	Takeover       Line   // what the loss of its host would mean, or means
-	Rest           []Line // why it is so, what is wanted and waited for
+	Rest           []Line // what is wanted and waited for
 }
 
 // Status says a status in words. tr translates the few words that stand inside a sentence; nil: it does not.
@@ -79,12 +80,12 @@ func Status(s cluster.Status, tr func(string) string) Report {
 	// Before the first record nothing is known, also not that nobody has it.
 	unread := !s.Connected && s.Owner.State == "" && len(s.Hosts) == 0
 	r.Kept = keptLine(s, tr)
-	r.Takeover = takeover(s.Takeover, unread, silentHolder(s))
+	r.Takeover = Takeover(s.Takeover, unread, silentHolder(s))
 	if why := reason.Said(s.Owner.Reason, reason.Reason{Code: s.Owner.ReasonCode.Code, Args: s.Owner.ReasonCode.Args.Named()}); why != "" {
-		r.Rest = append(r.Rest, Line{"reason", Plain, clean(why)})
+		r.Why = append(r.Why, Line{"reason", Plain, clean(why)})
 	}
 	if s.Owner.Proof.Kind != cluster.ProofNone {
-		r.Rest = append(r.Rest, Line{"proof", Plain, proof(s.Owner.Proof, tr)})
+		r.Why = append(r.Why, Line{"proof", Plain, proof(s.Owner.Proof, tr)})
 	}
 	if !unread {
 		r.Rest = append(r.Rest, want(s))

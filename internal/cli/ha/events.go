@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
@@ -148,7 +149,7 @@ func (v *eventView) write(events []cluster.Event) error {
 			err = output.JSON(v.a.Env.Stdout, e, true)
 		} else {
 			if v.pair {
-				e.Kind = cluster.EventKind(output.PairWord(string(e.Kind)))
+				e.Kind = cluster.EventKind(told.PairWord(string(e.Kind)))
 			}
 			err = output.Text(v.a.Env.Stdout, eventText(e, output.PainterFor(v.a.Env.Stdout)))
 		}

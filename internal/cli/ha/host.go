@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
@@ -73,8 +74,8 @@ func hostListCmd(a *command.App) *cobra.Command {
 
 func hostsText(rows []hostLine, pair bool, p output.Painter) string {
 	var b strings.Builder
-	cols := []output.Column{{Head: "HOST", Cut: 2, Least: 12}, {Head: "ADDRESS", Cut: 4, Least: addrWidth},
-		{Head: "STATE"}, {Head: keptHead(pair)}, {Head: "GUESTS"}, {Head: "VERSION", Cut: 3, Least: 5}, {Head: "ABLE"}}
+	cols := []output.Column{{Head: "HOST", Cut: 2, Least: 12}, {Head: "ADDRESS", Cut: 4, Least: told.AddrWidth},
+		{Head: "STATE"}, {Head: told.KeptHead(pair)}, {Head: "GUESTS"}, {Head: "VERSION", Cut: 3, Least: 5}, {Head: "ABLE"}}
 	if pair { // its hosts have no guests
 		cols = slices.Delete(cols, 4, 5)
 	}
@@ -91,7 +92,7 @@ func hostsText(rows []hostLine, pair bool, p output.Painter) string {
 			output.Say(&below, p, "", able.Colour, output.Clean(r.Name)+": "+why)
 			able.Text = short
 		}
-		if p.Cuts && len(r.Addr) > addrWidth {
+		if p.Cuts && len(r.Addr) > told.AddrWidth {
 			output.Say(&below, p, "", output.Plain, fmt.Sprintf("%s: address %s", output.Clean(r.Name), output.Clean(r.Addr)))
 		}
 		cells = append(cells, row)
@@ -103,13 +104,13 @@ func hostsText(rows []hostLine, pair bool, p output.Painter) string {
 func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 	rows := []hostLine{}
 	known := map[cluster.HostID]bool{}
-	for _, h := range sortedHosts(s) {
+	for _, h := range told.Hosts(s) {
 		known[h.Name] = true
-		r := hostLine{Name: h.Name, Addr: h.Addr, State: hostState(s, h), Fit: h.Fit, Why: h.Why, Guest: h.Guest, Version: h.Version}
+		r := hostLine{Name: h.Name, Addr: h.Addr, State: told.HostState(s, h), Fit: h.Fit, Why: h.Why, Guest: h.Guest, Version: h.Version}
 		switch r.State {
-		case hostCut:
+		case told.Cut:
 			r.Why = cmp.Or(r.Why, "its agent reaches no quorum of the store")
-		case hostSilent:
+		case told.Silent:
 			r.Version, r.Silent = "", h.Silent
 		}
 		rows = append(rows, r)
@@ -123,18 +124,18 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 		i := slices.IndexFunc(rows, func(r hostLine) bool { return r.Name == g.Name })
 		if i < 0 {
 			i = len(rows)
-			rows = append(rows, hostLine{Name: g.Name, Addr: g.Addr, State: hostActive, GuestsOnly: true,
+			rows = append(rows, hostLine{Name: g.Name, Addr: g.Addr, State: told.Active, GuestsOnly: true,
 				Guest: cluster.GuestAbsent, Version: g.Agent})
 			if !g.Up {
-				rows[i].State, rows[i].Silent = hostSilent, g.Silent
+				rows[i].State, rows[i].Silent = told.Silent, g.Silent
 			}
 		}
-		if rows[i].Problem = g.Problem; g.Up && rows[i].State == hostActive {
+		if rows[i].Problem = g.Problem; g.Up && rows[i].State == told.Active {
 			rows[i].Guests = &g.Guests
 		}
 	}
 	for i := range rows {
-		rows[i].Maintenance = inMaintenance(s, rows[i].Name)
+		rows[i].Maintenance = told.InMaintenance(s, rows[i].Name)
 	}
 	return rows
 }
@@ -142,25 +143,25 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 func (r hostLine) cells() []output.Cell {
 	state := output.Cell{Text: r.State, Colour: output.Green}
 	switch {
-	case r.State == hostCut:
+	case r.State == told.Cut:
 		state = output.Cell{Text: "cut off", Colour: output.Red}
-	case r.State == hostUnknown:
+	case r.State == told.Unknown:
 		state.Colour = output.Yellow
-	case r.State == hostSilent && r.Silent > 0:
+	case r.State == told.Silent && r.Silent > 0:
 		state = output.Cell{Text: "silent " + output.Ago(r.Silent), Colour: output.Red}
-	case r.State != hostActive:
+	case r.State != told.Active:
 		state.Colour = output.Red
 	case r.Maintenance:
 		state = output.Cell{Text: "maintenance", Colour: output.Yellow}
 	}
 	able := output.Cell{Text: "yes"}
-	if !r.Fit || r.State == hostCut {
+	if !r.Fit || r.State == told.Cut {
 		able = output.Cell{Text: "no: " + output.Clean(output.Or(r.Why, "not known")), Colour: output.Yellow}
 	}
 	switch {
 	case r.GuestsOnly:
 		able = output.Cell{Text: "guests only"}
-	case (r.State == hostSilent || r.State == hostUnknown) && r.Why == "":
+	case (r.State == told.Silent || r.State == told.Unknown) && r.Why == "":
 		able = output.Cell{Text: "-"}
 	}
 	if r.Problem != "" {
@@ -175,7 +176,7 @@ func (r hostLine) cells() []output.Cell {
 		guests = fmt.Sprint(*r.Guests)
 	}
 	mgmt := output.Clean(r.Guest)
-	if r.GuestsOnly || r.State == hostSilent && r.Guest == cluster.GuestAbsent { // that it has stopped is proved; the host is silent
+	if r.GuestsOnly || r.State == told.Silent && r.Guest == cluster.GuestAbsent { // that it has stopped is proved; the host is silent
 		mgmt = "-"
 	}
 	return []output.Cell{{Text: output.Clean(r.Name)}, {Text: output.Or(output.Clean(r.Addr), "-")}, state, {Text: mgmt},
@@ -199,7 +200,7 @@ them, too.`,
 				Name:    "maintenance",
 				Request: func(ctx context.Context, c *api.Client) error { return c.SetMaintenance(ctx, args[0], true, "") },
 				Reached: func(s cluster.Status) bool {
-					return inMaintenance(s, host) && s.Owner.Holder() != host && s.Owner.To != host
+					return told.InMaintenance(s, host) && s.Owner.Holder() != host && s.Owner.To != host
 				},
 				Result: func(s cluster.Status) string {
 					h := output.Clean(host)

@@ -3,28 +3,14 @@ package ha
 import (
 	"fmt"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 )
 
 // The texts of this file are about what the cluster keeps up: the management VM, or the services
 // of a pair, which have no guest and do not migrate.
-
-// kept names it, in a column or a line of a status.
-func kept(s cluster.Status) string {
-	if s.OfPair() {
-		return "services"
-	}
-	return "mgmt VM"
-}
-
-// ownerState is the state of the owner record, "" where there is none.
-func ownerState(s cluster.Status) string {
-	if s.OfPair() {
-		return output.PairWord(string(s.Owner.State))
-	}
-	return output.Clean(s.Owner.State)
-}
 
 // runningText says where it runs.
 func runningText(s cluster.Status) string {
@@ -35,17 +21,9 @@ func runningText(s cluster.Status) string {
 	return fmt.Sprintf("the management VM is running on %s, epoch %s", output.Clean(o.Host), o.Epoch)
 }
 
-// stoppedText says that it does not run.
-func stoppedText(s cluster.Status) string {
-	if s.OfPair() {
-		return "the services are stopped"
-	}
-	return "the management VM is stopped"
-}
-
 // ownerText says in which state it is, and why.
 func ownerText(s cluster.Status) string {
-	state := output.Or(ownerState(s), "in an unknown state")
+	state := output.Or(told.OwnerState(s), "in an unknown state")
 	text := "the management VM is " + state
 	if s.OfPair() {
 		text = "the services are " + state
@@ -54,4 +32,9 @@ func ownerText(s cluster.Status) string {
 		text += " on " + output.Clean(s.Owner.Host)
 	}
 	return text + parens(ownerReason(s.Owner))
+}
+
+// ownerReason says why the owner record is as it is.
+func ownerReason(o cluster.Owner) string {
+	return reason.Said(o.Reason, reason.Reason{Code: o.ReasonCode.Code, Args: o.ReasonCode.Args.Named()})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/progress"
@@ -141,7 +142,7 @@ func (v *progressView) end() string {
 // stepText says how far it is.
 func (v *progressView) stepText(p api.Progress, percent int) string {
 	v.of.Owner.State = p.State
-	text := fmt.Sprintf("%s to %s %3d %%", output.Or(ownerState(v.of), "unknown"), output.Clean(p.Host), percent)
+	text := fmt.Sprintf("%s to %s %3d %%", output.Or(told.OwnerState(v.of), "unknown"), output.Clean(p.Host), percent)
 	if p.Note != "" {
 		text += ": " + output.Clean(p.Note)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
@@ -60,20 +61,11 @@ func (v *cancelling) ended(s cluster.Status) bool {
 	if o.State != cluster.Running || o.Host != v.From || v.OwnerMod == 0 {
 		return true
 	}
-	source, target := hostOf(s, v.From), hostOf(s, v.To)
+	source, target := told.HostOf(s, v.From), told.HostOf(s, v.To)
 	if !v.over {
 		v.over, v.seq = true, target.Seq
 	}
 	return source.Guest == cluster.GuestRunning && (!target.Alive || target.Seq > v.seq && target.Guest == cluster.GuestAbsent)
-}
-
-func hostOf(s cluster.Status, name cluster.HostID) cluster.HostStatus {
-	for _, h := range s.Hosts {
-		if h.Name == name {
-			return h
-		}
-	}
-	return cluster.HostStatus{}
 }
 
 // stayedText says that the guest has stayed at the source.
@@ -82,7 +74,7 @@ func (v *cancelling) stayedText(s cluster.Status) string {
 	switch {
 	case v.OwnerMod == 0:
 		return fmt.Sprintf("the move to %s had not begun, and does not: %s", output.Clean(v.To), where)
-	case !hostOf(s, v.To).Alive:
+	case !told.HostOf(s, v.To).Alive:
 		return fmt.Sprintf("the move to %s is cancelled: %s; %s is silent, and ends what it has of it before it "+
 			"takes part again", output.Clean(v.To), where, output.Clean(v.To))
 	}

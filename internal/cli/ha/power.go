@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/progress"
@@ -69,7 +70,7 @@ that.`,
 				Name:    "stop",
 				Request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") },
 				Reached: Stopped,
-				Result:  stoppedText,
+				Result:  told.Stopped,
 			}
 			if handsOff {
 				g.Request = func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, true, "") }
@@ -114,7 +115,7 @@ func frozen(s cluster.Status) bool { return s.Want.HandsOff && len(armed(s)) == 
 // armed returns the living hosts that may have the guest and have not disarmed.
 func armed(s cluster.Status) []cluster.HostID {
 	var names []cluster.HostID
-	for _, h := range sortedHosts(s) {
+	for _, h := range told.Hosts(s) {
 		if h.Alive && !h.HandsOff && (s.Owner.Holder() == h.Name || h.Guest != cluster.GuestAbsent) {
 			names = append(names, h.Name)
 		}

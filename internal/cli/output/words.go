@@ -1,39 +1,16 @@
 package output
 
 import (
-	"fmt"
 	"strings"
 
-	"holdfast/internal/cluster"
+	"holdfast/internal/api/told"
 )
 
-// pairWords are the words for states and events that a pair has by other names.
-var pairWords = map[string]string{
-	string(cluster.Migrating):    "switching",
-	string(cluster.EvMigrated):   "switched",
-	string(cluster.EvMigrateEnd): "switch-failed",
-}
+// tones has the colours of what is told.
+var tones = map[told.Tone]Colour{told.Plain: Plain, told.Good: Green, told.Warn: Yellow, told.Bad: Red}
 
-// PairWord is a state of the owner record, or a kind of event, in the words of a pair.
-func PairWord(s string) string { return Or(pairWords[s], s) }
+// Line says a line of what is told.
+func Line(b *strings.Builder, p Painter, l told.Line) { Say(b, p, l.Label, tones[l.Tone], l.Text) }
 
-// Takeover says what the loss of the holder would mean, or means: silent is a holder that is.
-func Takeover(b *strings.Builder, p Painter, t cluster.Takeover, unread bool, silent *cluster.HostStatus) {
-	if unread {
-		Say(b, p, "takeover", Yellow, "unknown: no record of the store has been read yet")
-		return
-	}
-	text, c := "possible within "+Secs(t.Within), Plain
-	switch {
-	case !t.Possible:
-		text, c = "NOT possible", Red
-	case silent != nil:
-		text, c = fmt.Sprintf("under way, %s after the last word of %s", Secs(t.Within), Clean(silent.Name)), Yellow
-	case t.Within == 0:
-		text = "not needed"
-	}
-	if t.Why != "" {
-		text += ": " + Clean(t.Why)
-	}
-	Say(b, p, "takeover", c, text)
-}
+// Toned is a field of a table in the colour of what is told.
+func Toned(c told.Cell) Cell { return Cell{c.Text, tones[c.Tone]} }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
@@ -288,7 +289,7 @@ func (v View) text(p output.Painter) string {
 	}
 	v.comparedText(&b, p)
 	if v.Health != cluster.Broken {
-		output.Takeover(&b, p, v.Takeover, false, nil)
+		output.Line(&b, p, told.Takeover(v.Takeover, false, nil))
 	}
 	for _, w := range v.weak() {
 		output.Say(&b, p, "at risk", output.Yellow, output.Clean(w))
@@ -300,7 +301,7 @@ func (v View) text(p output.Painter) string {
 		}
 		output.Say(&b, p, "last", output.Plain,
 			fmt.Sprintf("%s %s on %s, epoch %s%s", v.Owner.Time.Local().Format(time.DateTime),
-				p.Lang.Text(output.PairWord(string(v.Owner.State))), output.Clean(string(v.Owner.Host)), v.Owner.Epoch, why))
+				p.Lang.Text(told.PairWord(string(v.Owner.State))), output.Clean(string(v.Owner.Host)), v.Owner.Epoch, why))
 	}
 	return b.String()
 }

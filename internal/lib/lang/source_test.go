@@ -121,6 +121,10 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 		}
 	case *ast.CallExpr:
 		name := callee(x.Fun)
+		if r.onPages() && name == "T" && len(x.Args) == 1 {
+			r.whole(x.Args[0])
+			return nil
+		}
 		switch {
 		case notShown.MatchString(name):
 			return nil
@@ -185,17 +189,33 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 	return r
 }
 
-// inCLI says whether the file is of the command line, whose tables have words that stand alone.
+// inCLI says whether the file is of the command line, or of what it tells, whose tables have words that stand alone.
 func (r *reader) inCLI() bool {
-	return r.dir == "internal/cli" || strings.HasPrefix(r.dir, "internal/cli/") && r.dir != "internal/cli/support"
+	return r.dir == "internal/api/told" || r.dir == "internal/cli" || strings.HasPrefix(r.dir, "internal/cli/") && r.dir != "internal/cli/support"
 }
 
 // ofOtherTool says whether the file has the texts of another tool.
 func (r *reader) ofOtherTool() bool { return r.dir == "internal/cli/zsha" && r.file != "crm.go" }
 
+// onPages says whether the file has pages of the console, most of whose strings are markup.
+func (r *reader) onPages() bool { return r.dir == "internal/web" }
+
+// whole takes a text of a page, also one of a single word.
+func (r *reader) whole(e ast.Expr) {
+	if s, ok := source.Literal(e); ok {
+		r.out[s] = true
+	} else if b, ok := e.(*ast.BinaryExpr); ok {
+		if s, ok := format(b); ok {
+			r.out[s] = true
+		}
+	}
+}
+
 // text takes the lines of a string that are of two words or more.
 func (r *reader) text(s string) {
 	switch {
+	case r.onPages():
+		return // of those what is translated is taken where it is
 	case r.ofOtherTool():
 		return // word by word
 	case strings.HasPrefix(r.dir, "testbed/") && r.dir != "testbed/demo":
