@@ -41,7 +41,8 @@ func fakeCloudFeatures(_ context.Context, o feature.CloudOrder, tell func(featur
 		return nil, fail.Errorf(fail.Invalid, "--guest %s: Nova does not know a guest of this name or UUID in the "+
 			"project of the login", o.Guest).With("openstack server list")
 	}
-	r := &feature.Report{Guest: feature.Guest{Name: o.Guest, UUID: "98000000-0000-4000-8000-000000000001"}, Nova: "2.93", At: clitest.Time()}
+	r := &feature.Report{Guest: feature.Guest{Name: o.Guest, UUID: "98000000-0000-4000-8000-000000000001"}, Nova: "2.93",
+		At: clitest.Time()}
 	facts := feature.CloudFacts{Version: 93, Volumes: true, Images: true, Image: true, Port: true, Hosts: 1,
 		Flavor: o.Flavor != "", Service: o.URL != "", CloudInit: o.CloudInit, DHCP: true}
 	for i, n := range feature.AllOfAPI() {

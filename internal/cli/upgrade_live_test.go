@@ -236,7 +236,8 @@ func TestUpgradeProgress(t *testing.T) {
 	master, slave := clitest.OpenPTY(t)
 	var out bytes.Buffer
 	root := New(command.Env{Stdout: &out, Stderr: slave, Stdin: strings.NewReader("")})
-	root.SetArgs([]string{"upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--dry-run", "--socket", a.Socket})
+	root.SetArgs([]string{"upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--dry-run", "--socket",
+		a.Socket})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := root.ExecuteContext(ctx); err != nil {

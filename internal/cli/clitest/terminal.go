@@ -60,7 +60,8 @@ func Dialogue(t *testing.T, f func(a *command.App) error, says ...string) (text,
 		ended <- f(&command.App{Env: command.Env{Stdout: io.Discard, Stderr: &errs, Stdin: slave}})
 	}()
 	for i := 0; i+1 < len(says); i += 2 {
-		if werr := Until(func() bool { return len(ended) > 0 || strings.HasSuffix(errs.String(), says[i]) }); werr != nil || len(ended) > 0 {
+		asked := func() bool { return len(ended) > 0 || strings.HasSuffix(errs.String(), says[i]) }
+		if werr := Until(asked); werr != nil || len(ended) > 0 {
 			t.Fatalf("not asked %q: %v: %s", says[i], werr, errs.String())
 		}
 		if _, werr := master.WriteString(says[i+1]); werr != nil {

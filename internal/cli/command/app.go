@@ -1,6 +1,6 @@
 // Package command has what all commands of the program share: what a command line runs in (Env), the global flags and
-// the connection to an agent (App), how people are asked, how files and passwords are read, help, and the words in which
-// a wrong call is refused.
+// the connection to an agent (App), how people are asked, how files and passwords are read, help, and the words in
+// which a wrong call is refused.
 package command
 
 import (

@@ -1,5 +1,5 @@
-// Package ha has the commands for what the cluster keeps up, the management VM or the services of a pair: where it runs,
-// to start, stop and move it, the hosts, the store, the log of events, and jobs.
+// Package ha has the commands for what the cluster keeps up, the management VM or the services of a pair: where it
+// runs, to start, stop and move it, the hosts, the store, the log of events, and jobs.
 package ha
 
 import (

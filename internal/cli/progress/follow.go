@@ -34,8 +34,8 @@ func Begun(ctx context.Context, a *command.App, c *api.Client, j job.View, wait,
 		output.Clean(j.ID), output.Clean(j.Title)))
 }
 
-// Follow looks at the job until it has ended or enough says so, and says on stderr what is new. An agent that goes away is
-// asked again.
+// Follow looks at the job until it has ended or enough says so, and says on stderr what is new. An agent that goes away
+// is asked again.
 func Follow(ctx context.Context, a *command.App, j job.View, look func(context.Context, job.View) (job.View, error),
 	enough func(job.View) bool) (job.View, error) {
 	said := map[string]string{}
