@@ -20,7 +20,6 @@ import (
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/transition/pin/pinstep"
 	"holdfast/internal/transition/steps"
 	"holdfast/internal/upgrade/probe"
 	"holdfast/internal/upgrade/service"
@@ -82,7 +81,7 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 		},
 	}
 	addresses := addresses(loop.GuestUUID(nd.n.Cluster), own, fleet)
-	pins := pinstep.New(a.Host)
+	pins := steps.Pins(a.Host)
 	w.Service, err = service.New(service.Parts{
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: fleet,
 		Addresses: addresses, Bridges: pins.Look, Seen: seen, Forgotten: w.view.Forgotten, Log: nd.Log,

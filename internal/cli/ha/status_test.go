@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 )
@@ -42,7 +43,7 @@ func TestAHostOfWhichOneRecordWasRead(t *testing.T) {
 	h := cluster.HostStatus{Host: cluster.Host{Name: "h1"}, Silent: time.Second}
 	for want, lease := range map[string]time.Duration{"unknown": 6 * time.Second, "silent 1s": time.Second} {
 		s := cluster.Status{Connected: true, Timings: cluster.Timings{Lease: lease}, Hosts: []cluster.HostStatus{h}}
-		if got := hostRow(s, h)[2].Text; got != want {
+		if got := told.Status(s, nil).Hosts[0].Cells[2].Text; got != want {
 			t.Errorf("status: %q, want %q", got, want)
 		}
 		if got := hostLines(s, nil)[0].cells()[2].Text; got != want {
@@ -76,7 +77,7 @@ func TestASilentHolder(t *testing.T) {
 // TestACutOffHostIsNotFit: it starts nothing without a quorum, and both commands say so.
 func TestACutOffHostIsNotFit(t *testing.T) {
 	s := cluster.Status{Self: "h1", Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: "h1", Fit: true}}}}
-	row, line := hostRow(s, s.Hosts[0]), hostLines(s, nil)[0].cells()
+	row, line := told.Status(s, nil).Hosts[0].Cells, hostLines(s, nil)[0].cells()
 	if fit, able := row[len(row)-1].Text, line[len(line)-1].Text; fit != "no" || !strings.HasPrefix(able, "no: ") {
 		t.Errorf("FIT %q, ABLE %q", fit, able)
 	}

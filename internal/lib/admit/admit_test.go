@@ -284,7 +284,7 @@ func TestFewKeepNobodyOut(t *testing.T) {
 		raw, cert := &addressed{from: "192.0.2.1"}, &x509.Certificate{}
 		cert.Subject.CommonName = name
 		c := l.enter(raw)
-		if err := l.claim(c, []*x509.Certificate{cert}); err != nil {
+		if err := l.claim(c, [][]*x509.Certificate{{cert}}); err != nil {
 			c.Close()
 		}
 		raws[name] = append(raws[name], raw)

@@ -160,6 +160,11 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 			if ok && r.inCLI() && (name == "" && callee(kv.Key) == "Head" || callee(kv.Key) == "Text") {
 				r.word(kv.Value)
 			}
+			if heads, list := kvList(kv, ok); r.inCLI() && heads == "Heads" {
+				for _, h := range list {
+					r.word(h)
+				}
+			}
 			if ok && name == "Command" && !r.ofOtherTool() {
 				if s, text := source.Literal(kv.Value); text && (callee(kv.Key) == "Short" || callee(kv.Key) == "Long") {
 					r.out[s] = true
@@ -191,7 +196,8 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 
 // inCLI says whether the file is of the command line, or of what it tells, whose tables have words that stand alone.
 func (r *reader) inCLI() bool {
-	return r.dir == "internal/api/told" || r.dir == "internal/cli" || strings.HasPrefix(r.dir, "internal/cli/") && r.dir != "internal/cli/support"
+	return r.dir == "internal/api/told" || r.dir == "internal/cli" ||
+		strings.HasPrefix(r.dir, "internal/cli/") && r.dir != "internal/cli/support"
 }
 
 // ofOtherTool says whether the file has the texts of another tool.
@@ -227,6 +233,17 @@ func (r *reader) text(s string) {
 			r.out[l] = true
 		}
 	}
+}
+
+// kvList is the name of a field that has a list, and the list.
+func kvList(kv *ast.KeyValueExpr, is bool) (string, []ast.Expr) {
+	if !is {
+		return "", nil
+	}
+	if l, ok := kv.Value.(*ast.CompositeLit); ok {
+		return callee(kv.Key), l.Elts
+	}
+	return "", nil
 }
 
 // word takes a word that stands alone: the head of a column, a label, a field of a table.

@@ -13,7 +13,6 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/pin"
-	"holdfast/internal/transition/pin/bridge"
 	"holdfast/internal/upgrade"
 )
 
@@ -37,11 +36,6 @@ type Step struct {
 	Has   func(ctx context.Context, bridge string) (bool, error)
 	Pin   func(context.Context, pin.Order) (*pin.Result, error)
 	Unpin func(context.Context, pin.Order) (*pin.Result, error) // fail.Refused until the bridge's own flows are complete
-}
-
-// New is the step on a host with Open vSwitch.
-func New(host cluster.HostID) *Step {
-	return &Step{Host: host, Pin: bridge.Pin, Unpin: bridge.Unpin, Has: bridge.Has}
 }
 
 // Look tells whether bridges of this host could be pinned now. Nothing is changed.
