@@ -98,7 +98,7 @@ func (s *raid) txn(t testing.TB, conds []*pb.Compare, ops ...*pb.RequestOp) (*pb
 	}
 }
 
-// reads tries to read the secret, and what is no record of the cluster.
+// reads tries to read the secret, users, and what is no record of the cluster.
 func (s *raid) reads(t testing.TB) {
 	t.Helper()
 	key, ctx := storePrefix+records.KeyBeat, t.Context()
@@ -108,6 +108,9 @@ func (s *raid) reads(t testing.TB) {
 		"the secret, as it was":  {Key: []byte(key), Revision: rev},
 		"the secret, serialized": {Key: []byte(key), Serializable: true},
 		"state/":                 {Key: []byte(storePrefix + "state/"), RangeEnd: []byte(storePrefix + "state0")},
+		"a user":                 {Key: []byte(storePrefix + userKey)},
+		"users":                  {Key: []byte(storePrefix + records.KeyAccess), RangeEnd: []byte(storePrefix + "access0")},
+		"users' keys":            {Key: []byte(storePrefix + "a"), RangeEnd: []byte(storePrefix + "b"), KeysOnly: true},
 		"all": {Key: []byte(storePrefix), RangeEnd: []byte("/holdfast/lab0"),
 			SortOrder: pb.RangeRequest_DESCEND, SortTarget: pb.RangeRequest_MOD},
 		"all, by its revision": {Key: []byte(storePrefix), RangeEnd: []byte("/holdfast/lab0"), MinModRevision: rev, MaxModRevision: rev},
@@ -117,7 +120,8 @@ func (s *raid) reads(t testing.TB) {
 			t.Errorf("read %s: %v", what, err)
 		}
 		for _, kv := range resp.GetKvs() {
-			if string(kv.GetKey()) == key || bytes.Contains(kv.GetValue(), s.secret) {
+			if string(kv.GetKey()) == key || bytes.Contains(kv.GetValue(), s.secret) ||
+				strings.HasPrefix(string(kv.GetKey()), storePrefix+records.KeyAccess) {
 				t.Errorf("read %s: it has %s", what, kv.GetKey())
 			}
 		}
@@ -183,6 +187,7 @@ func (s *raid) kinds() (keys []string) {
 		"job/step/", "job/todo/SELF/upgrade",
 		"job/todo/h1/upgrade", "job/waits/upgrade", "job/codes/upgrade", "job/x", "upgrade/state", "upgrade/platform/x",
 		"fleet/h1", "fleet/x", "fleet/SELF/x",
+		userKey, "access/user/thief", "access/token/thief", "access/session/x", "access/",
 		"fleet/", "fleet-apart", "fleet-apart/x", "fleet-carry/h1/x/y", "fleet-carry/h1", "fleet-carry/",
 		"config/0000000001", "config/0000000099", "config/x", "care/x", "care/SELF", "requests/" + strings.Repeat("x", 65), "requests/",
 		"upgrade-probe/x/SELF", "upgrade-probe/x/h1", "upgrade-probe/x/plan", "upgrade-probe/x/plan/y/z",

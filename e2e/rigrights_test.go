@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -33,6 +34,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/loop"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/lib/pki"
 	"holdfast/internal/lib/proc"
 	"holdfast/testbed/lab"
@@ -93,6 +95,10 @@ func meant(self, other string) map[string][]string {
 		"JobService/DrainHost":             {`{"host":"` + other + `"}`},
 		"UpgradeService/AdmitHost":         {`{"host":"` + other + `"}`},
 		"PairService/ResolvePair":          {`{"keep":"` + other + `"}`},
+		"AccessService/SetUser":            {`{"name":"thief","role":"admin","password":"forged forged forged"}`},
+		"AccessService/RemoveUser":         {`{"name":"drill"}`},
+		"AccessService/CreateToken":        {`{"name":"forged","role":"admin","days":1}`},
+		"AccessService/RevokeToken":        {`{"id":"forged"}`},
 		"AgentService/GatherFacts": { // programs that the caller names, as root
 			`{"request":{"status":{"run":["/bin/sh","-c","touch ` + ran + `"]}}}`, `{"request":{"config":[{"installed":"/srv/host/pki/h1.key"}]}}`,
 		},
@@ -116,6 +122,10 @@ func whatACertificateMayDo(t testing.TB, r *rig) {
 	own := r.shown(t, thief, r.pki(thief, thief+".pem"), r.pki(thief, thief+".key"))
 	member := r.shown(t, "h1", r.pki("h1", "h1.pem"), r.pki("h1", "h1.key"))
 
+	if _, err := member.store(t, "h1").Put(t.Context(),
+		&pb.PutRequest{Key: []byte(storePrefix + userKey), Value: []byte(userKey)}); err != nil {
+		t.Fatal(err)
+	}
 	before := r.kept(t, member)
 	r.ports(t, members)
 	for _, h := range members {
@@ -150,6 +160,9 @@ func whatACertificateMayDo(t testing.TB, r *rig) {
 	w.oneHolder(t)
 	t.Logf("longest outage, of pings: %s", longest(w)) // what others do on this machine is in it
 }
+
+// userKey is a user of the console, whose record only members may see.
+const userKey = records.KeyAccess + "user/drill"
 
 // pki is a file of a host's certificates, as this machine sees it.
 func (r *rig) pki(h, file string) string { return r.lab.HostPath(h, "pki", file) }

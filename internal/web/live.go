@@ -26,6 +26,8 @@ type live struct {
 	known   bool
 	status  cluster.Status
 	events  []cluster.Event // newest first
+	asked   time.Time       // when they were
+	viewers int             // of pages that are open
 	version int             // grows with each change
 	changed chan struct{}   // closed at the next one
 	parts   map[string]part // of this version
@@ -62,21 +64,58 @@ func (l *live) run(ctx context.Context) {
 	}
 }
 
-// take takes a status in, with the events that belong to it.
+// take takes a status in, with the events that belong to it while somebody looks.
 func (l *live) take(ctx context.Context, s cluster.Status) {
-	ctx, cancel := context.WithTimeout(ctx, eventsTime)
-	defer cancel()
-	events, _, err := l.api.Events(ctx, -1, eventsShown)
+	l.mu.Lock()
+	looked := l.viewers > 0
+	l.mu.Unlock()
+	if looked {
+		l.ask(ctx)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.known, l.status = true, s
-	if err == nil { // else those stay that were known; the page says that the store has no quorum
-		l.events = newestFirst(events)
-	}
+	l.tell()
+}
+
+// tell has all pages look again. The caller holds mu.
+func (l *live) tell() {
 	l.version++
 	clear(l.parts)
 	close(l.changed)
 	l.changed = make(chan struct{})
+}
+
+// ask reads the newest events. Where that fails, those stay that were known: the page says that there is no quorum.
+func (l *live) ask(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, eventsTime)
+	defer cancel()
+	begun := time.Now()
+	events, _, err := l.api.Events(ctx, -1, eventsShown)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.log.Debug("console: the events are not known", "err", err)
+	} else if begun.After(l.asked) {
+		l.events, l.asked = newestFirst(events), begun
+	}
+}
+
+// look sees to it that the events are new, for a page that nobody has open yet.
+func (l *live) look(ctx context.Context) {
+	l.mu.Lock()
+	old := time.Since(l.asked) > beatEvery
+	l.mu.Unlock()
+	if old {
+		l.ask(ctx)
+	}
+}
+
+// view counts pages that are open.
+func (l *live) view(by int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.viewers += by
 }
 
 func newestFirst(events []cluster.Event) []cluster.Event {
@@ -135,6 +174,9 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request, v *view) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no")
+	c.live.look(r.Context())
+	c.live.view(1)
+	defer c.live.view(-1)
 	var last part
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()

@@ -113,7 +113,6 @@ func status(err error) int {
 // fails answers with a page that says what has failed.
 func (c *Console) fails(w http.ResponseWriter, r *http.Request, err error) {
 	v := c.view(r)
-	v.User, _ = c.access.User("")
 	v.Title = v.T("It failed")
 	v.fail(err)
 	c.show(w, r, status(err), message(v))

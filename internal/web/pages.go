@@ -35,6 +35,7 @@ func (p *pageOf) tell(v *view) {
 // page answers with a whole page.
 func (c *Console) page(p *pageOf) http.Handler {
 	return c.known(func(w http.ResponseWriter, r *http.Request, v *view) {
+		c.live.look(r.Context())
 		c.live.fill(v)
 		p.tell(v)
 		v.Title = p.title(v)

@@ -6,14 +6,13 @@ package web
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import "github.com/a-h/templ"
-import templruntime "github.com/a-h/templ/runtime"
-
 import (
-	"slices"
-
 	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
+	"slices"
+
+	"github.com/a-h/templ"
+	templruntime "github.com/a-h/templ/runtime"
 )
 
 func line(v *view, l told.Line) templ.Component {

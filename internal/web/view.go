@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/a-h/templ"
@@ -98,7 +99,7 @@ func (c *Console) known(page func(http.ResponseWriter, *http.Request, *view)) ht
 		if !is {
 			to := "/login"
 			if r.Method == http.MethodGet && r.URL.Path != "/" && !strings.HasPrefix(r.URL.Path, "/live/") {
-				to += "?next=" + templ.EscapeString(r.URL.EscapedPath())
+				to += "?next=" + url.QueryEscape(r.URL.Path)
 			}
 			http.Redirect(w, r, to, http.StatusSeeOther)
 			return

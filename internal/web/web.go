@@ -60,10 +60,12 @@ type Console struct {
 
 // Bounds of connections and requests. A browser opens six connections at once; those of a network share an address.
 const (
-	perAddress   = 64
+	perAddress   = 32
 	ofAll        = 1024
 	headerTime   = 5 * time.Second
 	bodyTime     = 10 * time.Second
+	answerTime   = 30 * time.Second
+	maxStreams   = 64 // at once on one connection
 	idleTime     = 2 * time.Minute
 	maxHeader    = 16 << 10
 	maxForm      = 64 << 10
@@ -123,6 +125,7 @@ func (c *Console) Serve(ctx context.Context) error {
 	srv := &http.Server{
 		Handler: c.handler, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return stop },
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: idleTime, PingTimeout: bodyTime},
 		ErrorLog:    slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
@@ -239,12 +242,19 @@ func headers(next http.Handler) http.Handler {
 	})
 }
 
-// bounded bounds the body of a request, and the time for it.
+// bounded bounds the body of a request, and the time for it and for its answer; streams go on by a time of their own.
 func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if err := rc.SetWriteDeadline(time.Now().Add(answerTime)); err != nil {
+			http.Error(w, "the connection has ended", http.StatusServiceUnavailable)
+			return
+		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			// A connection that knows no deadlines is a test's.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+			if err := rc.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
+				http.Error(w, "the connection has ended", http.StatusServiceUnavailable)
+				return
+			}
 			r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		}
 		next.ServeHTTP(w, r)
