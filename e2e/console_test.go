@@ -71,7 +71,7 @@ func TestConsole(t *testing.T) {
 	other.Fill(t, "input[name=name]", l.User)
 	other.Fill(t, "input[name=password]", l.Password)
 	other.Click(t, ".btn.main")
-	form := `form[action="/hosts/` + host + `/maintenance"]`
+	form := `table form[action="/hosts/` + host + `/maintenance"]`
 	other.Waits(t, form, "")
 	other.Click(t, form+" button")
 	other.Waits(t, "main", host+"：处于维护")

@@ -253,7 +253,7 @@ func (s *Service) Password(ctx context.Context, name, old, chosen, from string) 
 	if chosen == old {
 		return fail.Errorf(fail.Invalid, "password: it is the one that you have")
 	}
-	return s.putUser(ctx, name, name, "chosen a password", func(r *userRecord, _ bool) error {
+	return s.putUser(ctx, name, name, fmt.Sprintf("user %s: has chosen a password", name), func(r *userRecord, _ bool) error {
 		r.Hash, r.Once = hash(chosen), false
 		return nil
 	})
@@ -344,25 +344,23 @@ func (s *Service) putUser(ctx context.Context, by, name, did string, change func
 		did = said(before, r, found)
 	}
 	op := store.Op{Key: key, Value: records.Encode(r)}
-	return s.write(ctx, store.Cmp{Key: key, Rev: kv.ModRev}, op, by, "user "+name+": "+did)
+	return s.write(ctx, store.Cmp{Key: key, Rev: kv.ModRev}, op, by, did)
 }
 
 // said is what an event tells of a change of a user.
 func said(before, after userRecord, found bool) string {
-	var words []string
+	role, password := found && before.Role != after.Role, found && before.Hash != after.Hash
 	switch {
 	case !found:
-		words = append(words, "made, "+string(after.Role))
-	case before.Role != after.Role:
-		words = append(words, "was "+string(before.Role)+", is "+string(after.Role))
+		return fmt.Sprintf("user %s: made, %s", after.Name, after.Role)
+	case role && password:
+		return fmt.Sprintf("user %s: was %s, is %s, with a new password", after.Name, before.Role, after.Role)
+	case role:
+		return fmt.Sprintf("user %s: was %s, is %s", after.Name, before.Role, after.Role)
+	case password:
+		return fmt.Sprintf("user %s: a new password", after.Name)
 	}
-	if found && before.Hash != after.Hash {
-		words = append(words, "a new password")
-	}
-	if len(words) == 0 {
-		return "nothing changed"
-	}
-	return strings.Join(words, ", ")
+	return fmt.Sprintf("user %s: nothing changed", after.Name)
 }
 
 // write writes one record with its event, and knows it at once.
