@@ -167,7 +167,7 @@ func (d *Driver) after(ctx context.Context, q cluster.RowsQuery, at string) (clu
 	if err := d.applied(ctx, at); err != nil {
 		return cluster.RowsPart{}, err
 	}
-	return d.Rows(ctx, q)
+	return d.readRows(ctx, q)
 }
 
 // applied waits until this standby has applied all up to a position.

@@ -132,6 +132,51 @@ func TestAComparisonEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// TestACommitThatWaitsIsNoDifference: the standby has a row already, while the commit on the primary waits to be told so.
+func TestACommitThatWaitsIsNoDifference(t *testing.T) {
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	ctx := try.Context(t)
+	a, b := pair(t)
+	join(t, a, b)
+	a.sql("CREATE TABLE app.kept (id INT PRIMARY KEY, v INT) ENGINE=InnoDB", "INSERT INTO app.kept VALUES (1, 1), (2, 2)")
+	b.sql("STOP SLAVE IO_THREAD", "SET GLOBAL rpl_semi_sync_slave_enabled=OFF", "START SLAVE IO_THREAD") // it tells nothing
+	ended := make(chan error, 1)
+	go func() {
+		_, err := a.root.ExecContext(ctx, "UPDATE app.kept SET v = 7 WHERE id = 1")
+		ended <- err
+	}()
+	value := func(n *node) string {
+		r, err := n.row(ctx, n.root, "SELECT v FROM app.kept WHERE id = 1")
+		try.Must(t, err)
+		return r["v"]
+	}
+	try.Until(t, "the standby has the row", func() bool { return value(b) == "7" })
+	c, err := b.Compare(ctx, Peer{"b", "a", a.Rows})
+	if err != nil || len(c.Differ) > 0 {
+		t.Errorf("%v, %v", c.Differ, err)
+	}
+	if got := value(a); got != "1" {
+		t.Errorf("the commit did not wait: %s on the primary", got)
+	}
+	a.sql("SET GLOBAL rpl_semi_sync_master_enabled=OFF")
+	try.Must(t, <-ended)
+	if c, err = b.Compare(ctx, Peer{"b", "a", a.Rows}); err != nil || len(c.Differ) > 0 {
+		t.Errorf("afterwards: %v, %v", c.Differ, err)
+	}
+}
+
+// TestOurSessionsWrite also while somebody has all new sessions only read: they end that, and outlive it in the pool.
+func TestOurSessionsWrite(t *testing.T) {
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	a, _ := pair(t)
+	a.sql("SET GLOBAL tx_read_only=ON")
+	db, err := open(a.cfg.Admin, "unix", a.cfg.Socket)
+	try.Must(t, err)
+	defer db.Close()
+	try.Must(t, a.exec(try.Context(t), db, "INSERT INTO app.log VALUES (1, 'x')"))
+	a.sql("SET GLOBAL tx_read_only=OFF")
+}
+
 // TestFewAreTold: a database of which nothing can be compared does not fill the store.
 func TestFewAreTold(t *testing.T) {
 	all := make([]string, mostTold+7)

@@ -208,7 +208,8 @@ func closed(db *sql.DB) { _ = db.Close() }
 func open(a Account, network, addr string) (*sql.DB, error) {
 	cfg := mysql.NewConfig()
 	cfg.User, cfg.Net, cfg.Addr, cfg.Timeout, cfg.Logger = a.User, network, addr, dial, &mysql.NopLogger{}
-	cfg.Params = map[string]string{"sql_mode": "''"} // a backslash escapes
+	// A backslash escapes; and what somebody has all new sessions do is not for ours, which end that.
+	cfg.Params = map[string]string{"sql_mode": "''", "tx_read_only": "OFF"}
 	err := cfg.Apply(mysql.BeforeConnect(func(_ context.Context, c *mysql.Config) (err error) {
 		c.Passwd, err = a.password()
 		return err

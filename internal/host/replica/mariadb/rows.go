@@ -9,10 +9,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/database"
 	"holdfast/internal/lib/fail"
 )
 
@@ -63,6 +66,53 @@ type shape struct {
 
 // Rows are rows of this node, without a lock, or its tables.
 func (d *Driver) Rows(ctx context.Context, q cluster.RowsQuery) (p cluster.RowsPart, err error) {
+	if q.Each { // they are compared for good: what the other node has applied must be seen here
+		if done, err := d.committed(ctx); err != nil || !done {
+			return cluster.RowsPart{Slow: true}, err
+		}
+	}
+	return d.readRows(ctx, q)
+}
+
+// commitsWithin is how long a commit may take that is in the binary log; one that waits for a standby takes longer.
+const commitsWithin = 4 * time.Second
+
+// committed waits until all can be seen that the binary log has now. A commit is in the log first, and on a standby, while it
+// waits for that one's word: a row would seem to stand still here, and to be another one there. It is not done in time where a
+// commit waits for longer.
+func (d *Driver) committed(ctx context.Context) (done bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, commitsWithin)
+	defer cancel()
+	conn, err := d.db.Conn(ctx)
+	if err != nil {
+		return false, asked(err)
+	}
+	defer conn.Close()
+	r, err := d.row(ctx, conn, "SHOW MASTER STATUS")
+	if err != nil {
+		return false, err
+	}
+	to, err := strconv.ParseUint(r["position"], 10, 64)
+	if err != nil {
+		return false, fmt.Errorf("the database tells the position %.40q of its binary log", r["position"])
+	}
+	for {
+		file, pos, err := database.Snapshot(ctx, conn)
+		switch {
+		case ctx.Err() != nil:
+			return false, nil
+		case err != nil:
+			return false, asked(err)
+		case database.ComparePlaces(file, pos, r["file"], to) >= 0:
+			return true, nil
+		case !clock.Sleep(ctx, interval):
+			return false, nil
+		}
+	}
+}
+
+// readRows is Rows as they can be seen now.
+func (d *Driver) readRows(ctx context.Context, q cluster.RowsQuery) (p cluster.RowsPart, err error) {
 	if q.Table == "" {
 		p.Tables, err = d.tables(ctx)
 	} else {

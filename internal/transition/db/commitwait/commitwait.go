@@ -6,13 +6,11 @@ package commitwait
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/database"
 	"holdfast/internal/transition/db/server"
 )
 
@@ -45,11 +43,11 @@ func Wait(ctx context.Context, source *server.Server, file string, pos uint64) e
 	}
 	defer conn.Close()
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		f, p, err := snapshot(ctx, conn)
+		f, p, err := database.Snapshot(ctx, conn)
 		if err != nil {
 			return fmt.Errorf("source: how far a snapshot goes in the binary log: %w", err)
 		}
-		if Compare(f, p, file, pos) >= 0 {
+		if database.ComparePlaces(f, p, file, pos) >= 0 {
 			return nil
 		}
 		if !clock.Sleep(ctx, pause) {
@@ -57,45 +55,6 @@ func Wait(ctx context.Context, source *server.Server, file string, pos uint64) e
 				"to %s:%d: %w", file, pos, f, p, ctx.Err())
 		}
 	}
-}
-
-// snapshot takes a consistent snapshot and tells up to where it goes.
-func snapshot(ctx context.Context, conn *sql.Conn) (file string, pos uint64, err error) {
-	if _, err = conn.ExecContext(ctx, "START TRANSACTION WITH CONSISTENT SNAPSHOT"); err != nil {
-		return "", 0, err
-	}
-	rows, err := conn.QueryContext(ctx, "SHOW STATUS LIKE 'binlog_snapshot_%'")
-	if err == nil {
-		file, pos, err = position(rows)
-	}
-	_, end := conn.ExecContext(ctx, "COMMIT")
-	return file, pos, errors.Join(err, end)
-}
-
-func position(rows *sql.Rows) (file string, pos uint64, err error) {
-	defer rows.Close()
-	for rows.Next() {
-		var name, value string
-		if err := rows.Scan(&name, &value); err != nil {
-			return "", 0, err
-		}
-		switch strings.ToLower(name) {
-		case "binlog_snapshot_file":
-			file = value
-		case "binlog_snapshot_position":
-			var err error
-			if pos, err = strconv.ParseUint(value, 10, 64); err != nil {
-				return "", 0, fmt.Errorf("%s is %q: want a number of 64 bits", name, value)
-			}
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return "", 0, err
-	}
-	if file == "" {
-		return "", 0, errors.New("it tells no binlog_snapshot_file: the binary log is off")
-	}
-	return file, pos, nil
 }
 
 // commit commits a transaction of our own.
@@ -122,26 +81,4 @@ func wrap(err error) error {
 		return nil
 	}
 	return fmt.Errorf("source: a commit in %s, by which all before it is known to be committed: %w", staging, err)
-}
-
-// Compare tells which of two positions of a binary log comes first: -1, 0 or 1. Files
-// are compared by the number at their end.
-func Compare(fileA string, posA uint64, fileB string, posB uint64) int {
-	a, b := number(fileA), number(fileB)
-	switch {
-	case a != b && a < b, a == b && posA < posB:
-		return -1
-	case a == b && posA == posB:
-		return 0
-	}
-	return 1
-}
-
-// number is the number at the end of a file's name, 0 for none.
-func number(file string) uint64 {
-	n, err := strconv.ParseUint(file[strings.LastIndexByte(file, '.')+1:], 10, 64)
-	if err != nil {
-		return 0 // before all
-	}
-	return n
 }

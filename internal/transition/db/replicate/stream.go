@@ -17,7 +17,7 @@ import (
 	gomysql "github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-mysql-org/go-mysql/replication"
 
-	"holdfast/internal/transition/db/commitwait"
+	"holdfast/internal/lib/database"
 	"holdfast/internal/transition/db/server"
 )
 
@@ -31,7 +31,7 @@ type place struct {
 
 func (p place) String() string { return fmt.Sprintf("%s:%d", p.file, p.pos) }
 
-func (p place) before(q place) bool { return commitwait.Compare(p.file, p.pos, q.file, q.pos) < 0 }
+func (p place) before(q place) bool { return database.ComparePlaces(p.file, p.pos, q.file, q.pos) < 0 }
 
 // farthest is the last byte of a file from which servers can be asked to read: their
 // protocol has 32 bits for it. A file is longer only by the transaction that ends it.
