@@ -40,7 +40,7 @@ func (r *rig) ports(t testing.TB, members []string) {
 	t.Helper()
 	for _, h := range members {
 		of := proc.Table(filepath.Join("/proc", fmt.Sprint(r.init(t, h))))
-		for proto, known := range map[string][]uint16{"tcp": {lab.APIPort, clientPort, peerPort}, "udp": {lab.APIPort}} {
+		for proto, known := range map[string][]uint16{"tcp": {lab.APIPort, lab.ConsolePort, clientPort, peerPort}, "udp": {lab.APIPort}} {
 			all, err := of.Listening(proto)
 			if err != nil {
 				t.Fatal(err)
@@ -190,6 +190,26 @@ func (r *rig) pages(t testing.TB, own showing, h string) {
 			}
 			if strings.Contains(text, "etcd_") || strings.Contains(text, "cluster_id") || strings.Contains(text, "etcdserver\":") {
 				t.Errorf("%s %s of %s tells: %.80q", method, page, h, text)
+			}
+		}
+	}
+}
+
+// console tries a member's console: a certificate lets nobody in there, and who has not logged in sees and changes nothing.
+func (r *rig) console(t testing.TB, own showing, h string) {
+	t.Helper()
+	base := "https://" + own.at(h, lab.ConsolePort)
+	var conn net.Conn
+	tr := own.transport(&conn)
+	defer tr.CloseIdleConnections()
+	for _, page := range []string{
+		"/", "/hosts", "/events", "/live/overview", "/password", "/hosts/h2/maintenance", "/logout", "/metrics", "/api/v1/hosts",
+		"/holdfast.v1.ClusterService/Stop", "/holdfast.v1.AccessService/SetUser", "/../hosts", "//hosts", "/static/../hosts",
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+			resp, text := own.ask(t, tr, method, base+page, false, []byte("on=true"))
+			if resp.StatusCode < 300 || strings.Contains(text, "10.98.") {
+				t.Errorf("%s %s of the console of %s: %s %.80q", method, page, h, resp.Status, text)
 			}
 		}
 	}

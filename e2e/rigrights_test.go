@@ -132,6 +132,7 @@ func whatACertificateMayDo(t testing.TB, r *rig) {
 		r.strangers(t, h)
 		r.forgedBeats(t, h)
 		r.pages(t, own, h)
+		r.console(t, own, h)
 		r.everyProcedure(t, own, h, thief)
 		r.everyCall(t, own, h)
 		if path, err := r.lab.RootPath(h, ran); err != nil {
