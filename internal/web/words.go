@@ -3,7 +3,6 @@ package web
 import (
 	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
-	"holdfast/internal/lib/text"
 )
 
 func htmlLang(v *view) string {
@@ -21,8 +20,6 @@ func alertRole(v *view) string {
 	return "status"
 }
 
-func clean(s string) string { return text.Plain(text.Clean(s)) }
-
 func first[T any](all []T, n int) []T { return all[:min(n, len(all))] }
 
 func inMaintenance(v *view, h cluster.HostStatus) bool { return told.InMaintenance(v.Status, h.Name) }
@@ -32,7 +29,7 @@ func kindOf(v *view, e cluster.Event) string {
 	if v.Status.OfPair() {
 		return told.PairWord(string(e.Kind))
 	}
-	return clean(string(e.Kind))
+	return told.Clean(string(e.Kind))
 }
 
 // watchdog says what resets a host, and after how long.
@@ -45,5 +42,5 @@ func watchdog(h cluster.HostStatus) string {
 	case h.Watchdog == "":
 		return told.Secs(h.Guard)
 	}
-	return clean(h.Watchdog) + ", " + told.Secs(h.Guard)
+	return told.Clean(h.Watchdog) + ", " + told.Secs(h.Guard)
 }

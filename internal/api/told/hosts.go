@@ -57,14 +57,14 @@ func row(s cluster.Status, h cluster.HostStatus) []Cell {
 	if h.Coordinator {
 		role = "coord"
 	}
-	guest := Cell{or(h.Guest, "unknown"), Plain}
+	guest := Cell{Or(h.Guest, "unknown"), Plain}
 	switch {
 	case !h.Alive && !h.Expelled.IsZero():
 		guest.Text = "stopped"
 	case h.Guest == cluster.GuestRunning:
 		guest.Tone = Good
 	}
-	dog, guard := Cell{or(h.Watchdog, "unnamed"), Plain}, Secs(h.Guard)
+	dog, guard := Cell{Or(h.Watchdog, "unnamed"), Plain}, Secs(h.Guard)
 	switch {
 	case h.HandsOff:
 		dog, guard = Cell{"disarmed", Warn}, "-"
@@ -80,7 +80,7 @@ func row(s cluster.Status, h cluster.HostStatus) []Cell {
 	case InMaintenance(s, h.Name):
 		able = Cell{"no", Warn}
 	}
-	return []Cell{{clean(h.Name), Plain}, {clean(h.Addr), Plain}, state, {role, Plain}, guest, dog, {guard, Plain}, able}
+	return []Cell{{Clean(h.Name), Plain}, {Clean(h.Addr), Plain}, state, {role, Plain}, guest, dog, {guard, Plain}, able}
 }
 
 // AddrWidth is what every IPv4 address fits; a longer address may be cut in a table and is said in full below it.
@@ -92,21 +92,21 @@ func notes(s cluster.Status, h cluster.HostStatus) []Line {
 	add := func(tone Tone, format string, args ...any) {
 		out = append(out, Line{"", tone, fmt.Sprintf(format, args...)})
 	}
-	name := clean(h.Name)
+	name := Clean(h.Name)
 	if h.Unhealthy != "" {
-		add(Bad, "%s: %s", name, clean(h.Unhealthy))
+		add(Bad, "%s: %s", name, Clean(h.Unhealthy))
 	}
 	if len(h.Addr) > AddrWidth {
-		add(Plain, "%s: address %s", name, clean(h.Addr))
+		add(Plain, "%s: address %s", name, Clean(h.Addr))
 	}
 	if !h.Fit && (h.Alive || cutOff(s, h)) || h.Why != "" {
-		add(Warn, "%s: %s", name, or(h.Why, "not able to run it; its agent gives no reason"))
+		add(Warn, "%s: %s", name, Or(h.Why, "not able to run it; its agent gives no reason"))
 	}
 	if InMaintenance(s, h.Name) {
 		add(Warn, "%s: in maintenance, no guest is started or moved there; end it by: holdfast host enable %s", name, name)
 	}
 	if h.Alive && h.Vote != "" && h.Vote != cluster.Votes && h.Vote != cluster.NoMember {
-		add(Warn, "%s: %s", name, clean(h.Vote))
+		add(Warn, "%s: %s", name, Clean(h.Vote))
 	}
 	switch {
 	case h.Fenced != "":
@@ -124,7 +124,7 @@ func memory(hosts []cluster.HostStatus) []Line {
 	var without []string
 	for _, h := range hosts {
 		if !h.MigrateTLS {
-			without = append(without, clean(h.Name))
+			without = append(without, Clean(h.Name))
 		}
 	}
 	switch {

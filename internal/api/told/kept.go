@@ -33,14 +33,14 @@ var pairWords = map[string]string{
 }
 
 // PairWord is a state of the owner record, or a kind of event, in the words of a pair.
-func PairWord(s string) string { return or(pairWords[s], s) }
+func PairWord(s string) string { return Or(pairWords[s], s) }
 
 // OwnerState is the state of the owner record, "" where there is none.
 func OwnerState(s cluster.Status) string {
 	if s.OfPair() {
 		return PairWord(string(s.Owner.State))
 	}
-	return clean(s.Owner.State)
+	return Clean(s.Owner.State)
 }
 
 // Stopped says that it does not run.
@@ -71,18 +71,18 @@ func coordinator(s cluster.Status) string {
 	if s.Coordinator == "" {
 		return "no coordinator elected"
 	}
-	return fmt.Sprintf("coordinator %s (term %d)", clean(s.Coordinator), s.Term)
+	return fmt.Sprintf("coordinator %s (term %d)", Clean(s.Coordinator), s.Term)
 }
 
 // keptLine says what state it is in, and where.
 func keptLine(s cluster.Status, tr func(string) string) Line {
 	o := s.Owner
-	text := tr(or(OwnerState(s), "unknown"))
+	text := tr(Or(OwnerState(s), "unknown"))
 	if o.Host != "" {
-		text += " on " + clean(o.Host)
+		text += " on " + Clean(o.Host)
 	}
 	if o.State == cluster.Migrating {
-		text += fmt.Sprintf(" -> %s, %d %%", clean(o.To), s.Percent)
+		text += fmt.Sprintf(" -> %s, %d %%", Clean(o.To), s.Percent)
 	}
 	if !o.Time.IsZero() {
 		text += " since " + WallClock(o.Time)
@@ -99,7 +99,7 @@ func keptLine(s cluster.Status, tr func(string) string) Line {
 	}
 	text = withAge(text, s)
 	if h := silentHolder(s); h != nil {
-		text, tone = text+fmt.Sprintf("; this is %s old: %s is silent", Ago(h.Silent), clean(h.Name)), Warn
+		text, tone = text+fmt.Sprintf("; this is %s old: %s is silent", Ago(h.Silent), Clean(h.Name)), Warn
 	}
 	if Old(s) != "" && o.Holder() == s.Self && HostOf(s, s.Self).Guest == cluster.GuestAbsent { // this host's own line is of now
 		text, tone = fmt.Sprintf("not on this host any more; where it runs now is not known. What is known: %s", text), Warn
@@ -108,9 +108,9 @@ func keptLine(s cluster.Status, tr func(string) string) Line {
 }
 
 func proof(p cluster.Proof, tr func(string) string) string {
-	text := tr(clean(p.Kind))
+	text := tr(Clean(p.Kind))
 	if p.Host != "" {
-		text += " of " + clean(p.Host)
+		text += " of " + Clean(p.Host)
 	}
 	if !p.Epoch.IsZero() {
 		text += ", epoch " + p.Epoch.String()
@@ -119,10 +119,10 @@ func proof(p cluster.Proof, tr func(string) string) string {
 		text += ", silent for " + Secs(p.Wait)
 	}
 	if p.By != "" {
-		text += ", by " + clean(p.By)
+		text += ", by " + Clean(p.By)
 	}
 	if p.Note != "" {
-		text += ": " + clean(p.Note)
+		text += ": " + Clean(p.Note)
 	}
 	return text
 }
@@ -156,12 +156,12 @@ func Takeover(t cluster.Takeover, unread bool, silent *cluster.HostStatus) Line 
 	case !t.Possible:
 		text, tone = "NOT possible", Bad
 	case silent != nil:
-		text, tone = fmt.Sprintf("under way, %s after the last word of %s", Secs(t.Within), clean(silent.Name)), Warn
+		text, tone = fmt.Sprintf("under way, %s after the last word of %s", Secs(t.Within), Clean(silent.Name)), Warn
 	case t.Within == 0:
 		text = "not needed"
 	}
 	if t.Why != "" {
-		text += ": " + clean(t.Why)
+		text += ": " + Clean(t.Why)
 	}
 	return Line{"takeover", tone, text}
 }
@@ -175,7 +175,7 @@ func want(s cluster.Status) Line {
 		text = "the management VM runs"
 	}
 	if s.Want.MoveTo != "" {
-		text += ", on " + clean(s.Want.MoveTo)
+		text += ", on " + Clean(s.Want.MoveTo)
 	}
 	if s.Want.HandsOff {
 		text, tone = text+"; HANDS OFF: nothing is decided", Warn
@@ -183,14 +183,15 @@ func want(s cluster.Status) Line {
 	return Line{"wanted", tone, withAge(text, s)}
 }
 
-func clean[S ~string](s S) string { return text.Plain(text.Clean(string(s))) }
+// Clean makes text of others safe to be shown, and says what libraries say in plain words.
+func Clean[S ~string](s S) string { return text.Plain(text.Clean(string(s))) }
 
-// or returns s, or what stands for nothing.
-func or[S ~string](s S, none string) string {
+// Or returns s, or what stands for nothing.
+func Or[S ~string](s S, none string) string {
 	if s == "" {
 		return none
 	}
-	return clean(s)
+	return Clean(s)
 }
 
 // Secs writes a duration to a tenth of a second.

@@ -58,8 +58,8 @@ func Status(s cluster.Status, tr func(string) string) Report {
 		tr = func(s string) string { return s }
 	}
 	r := Report{
-		Cluster: Line{"cluster", Plain, fmt.Sprintf("%s, seen from %s at %s", or(s.Cluster, "(no id)"),
-			or(s.Self, "(no name)"), WallClock(s.Time))},
+		Cluster: Line{"cluster", Plain, fmt.Sprintf("%s, seen from %s at %s", Or(s.Cluster, "(no id)"),
+			Or(s.Self, "(no name)"), WallClock(s.Time))},
 		Heads: []string{"HOST", "ADDRESS", "STATE", "ROLE", KeptHead(s.OfPair()), "WATCHDOG", "G", "ABLE"},
 	}
 	if s.Connected {
@@ -69,7 +69,7 @@ func Status(s cluster.Status, tr func(string) string) Report {
 		if o := Old(s); o != "" {
 			age = fmt.Sprintf("; what follows is %s old", o)
 		}
-		r.Store = Line{"store", Bad, "no quorum: " + or(s.StoreError, "not connected") + age}
+		r.Store = Line{"store", Bad, "no quorum: " + Or(s.StoreError, "not connected") + age}
 	}
 	hosts := Hosts(s)
 	for _, h := range hosts {
@@ -82,7 +82,7 @@ func Status(s cluster.Status, tr func(string) string) Report {
 	r.Kept = keptLine(s, tr)
 	r.Takeover = Takeover(s.Takeover, unread, silentHolder(s))
 	if why := reason.Said(s.Owner.Reason, reason.Reason{Code: s.Owner.ReasonCode.Code, Args: s.Owner.ReasonCode.Args.Named()}); why != "" {
-		r.Why = append(r.Why, Line{"reason", Plain, clean(why)})
+		r.Why = append(r.Why, Line{"reason", Plain, Clean(why)})
 	}
 	if s.Owner.Proof.Kind != cluster.ProofNone {
 		r.Why = append(r.Why, Line{"proof", Plain, proof(s.Owner.Proof, tr)})
@@ -92,10 +92,10 @@ func Status(s cluster.Status, tr func(string) string) Report {
 	}
 	if len(s.Pending) > 0 {
 		r.Rest = append(r.Rest, Line{"restart", Warn,
-			"takes effect at the next start of the management VM: " + clean(strings.Join(s.Pending, ", "))})
+			"takes effect at the next start of the management VM: " + Clean(strings.Join(s.Pending, ", "))})
 	}
 	if s.Waiting != "" {
-		r.Rest = append(r.Rest, Line{"waiting", Warn, clean(s.Waiting)})
+		r.Rest = append(r.Rest, Line{"waiting", Warn, Clean(s.Waiting)})
 	}
 	return r
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/lib/lang"
 	"holdfast/internal/lib/text"
 )
@@ -97,8 +98,8 @@ func PainterFor(w io.Writer) Painter {
 	return p
 }
 
-// Clean makes text of others safe for one line of a terminal, and says what libraries say in plain words.
-func Clean[S ~string](s S) string { return text.Plain(text.Clean(string(s))) }
+// Clean makes text of others safe for one line of a terminal.
+func Clean[S ~string](s S) string { return told.Clean(s) }
 
 // CleanLines is clean for text of several lines.
 func CleanLines(s string) string {
@@ -110,36 +111,16 @@ func CleanLines(s string) string {
 }
 
 // Or returns s, or what stands for nothing.
-func Or[S ~string](s S, none string) string {
-	if s == "" {
-		return none
-	}
-	return Clean(s)
-}
+func Or[S ~string](s S, none string) string { return told.Or(s, none) }
 
 // Secs writes a duration to a tenth of a second.
-func Secs(d time.Duration) string { return d.Round(100 * time.Millisecond).String() }
+func Secs(d time.Duration) string { return told.Secs(d) }
 
 // Ago writes a silence in four characters as a rule.
-func Ago(d time.Duration) string {
-	switch {
-	case d < 100*time.Second:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < 100*time.Minute:
-		return fmt.Sprintf("%dm", d/time.Minute)
-	case d < 100*time.Hour:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	}
-	return fmt.Sprintf("%dd", d/(24*time.Hour))
-}
+func Ago(d time.Duration) string { return told.Ago(d) }
 
 // WallClock writes a wall clock time in the zone of the reader.
-func WallClock(t time.Time) string {
-	if t.IsZero() {
-		return "unknown"
-	}
-	return t.Local().Format("2006-01-02 15:04:05 MST")
-}
+func WallClock(t time.Time) string { return told.WallClock(t) }
 
 // Text writes text.
 func Text(w io.Writer, s string) error {
