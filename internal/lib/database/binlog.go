@@ -7,12 +7,31 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// Snapshot takes a consistent snapshot of a MariaDB server and tells up to where it goes in the binary log: a file, and the
-// byte in it. Servers write a transaction into the log first and commit it in the storage engine then; one whose commit
-// waits, for a standby to acknowledge it, is behind that place, and readers do not see it yet.
-func Snapshot(ctx context.Context, conn *sql.Conn) (file string, pos uint64, err error) {
+// AwaitCommits returns when statements that begin then see all transactions up to a position (a file, and the byte in it) of
+// a MariaDB server's binary log. Servers write a transaction into the log first and commit it in the storage engine then:
+// readers do not see one yet whose commit waits, such as for a standby to acknowledge it.
+func AwaitCommits(ctx context.Context, conn *sql.Conn, file string, pos uint64) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		f, p, err := snapshot(ctx, conn)
+		if err != nil {
+			return fmt.Errorf("how far a snapshot goes in the binary log: %w", err)
+		}
+		if ComparePlaces(f, p, file, pos) >= 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("position %s:%d of the binary log is not committed: a snapshot goes up to %s:%d: %w", file, pos, f, p, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// snapshot takes a consistent snapshot and tells up to where it goes.
+func snapshot(ctx context.Context, conn *sql.Conn) (file string, pos uint64, err error) {
 	if _, err = conn.ExecContext(ctx, "START TRANSACTION WITH CONSISTENT SNAPSHOT"); err != nil {
 		return "", 0, err
 	}

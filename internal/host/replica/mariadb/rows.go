@@ -14,7 +14,6 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/database"
 	"holdfast/internal/lib/fail"
 )
@@ -96,18 +95,13 @@ func (d *Driver) committed(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("the database tells the position %.40q of its binary log", r["position"])
 	}
-	for {
-		file, pos, err := database.Snapshot(ctx, conn)
-		switch {
-		case ctx.Err() != nil:
-			return false, nil
-		case err != nil:
-			return false, asked(err)
-		case database.ComparePlaces(file, pos, r["file"], to) >= 0:
-			return true, nil
-		case !clock.Sleep(ctx, interval):
-			return false, nil
-		}
+	switch err := database.AwaitCommits(ctx, conn, r["file"], to); {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, nil
+	default:
+		return false, asked(err)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"time"
 
-	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/database"
 	"holdfast/internal/transition/db/server"
 )
@@ -42,19 +41,10 @@ func Wait(ctx context.Context, source *server.Server, file string, pos uint64) e
 		return fmt.Errorf("source: %w", err)
 	}
 	defer conn.Close()
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		f, p, err := database.Snapshot(ctx, conn)
-		if err != nil {
-			return fmt.Errorf("source: how far a snapshot goes in the binary log: %w", err)
-		}
-		if database.ComparePlaces(f, p, file, pos) >= 0 {
-			return nil
-		}
-		if !clock.Sleep(ctx, pause) {
-			return fmt.Errorf("source: position %s:%d of the binary log is not committed: a snapshot goes up "+
-				"to %s:%d: %w", file, pos, f, p, ctx.Err())
-		}
+	if err := database.AwaitCommits(ctx, conn, file, pos); err != nil {
+		return fmt.Errorf("source: %w", err)
 	}
+	return nil
 }
 
 // commit commits a transaction of our own.
