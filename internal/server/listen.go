@@ -140,32 +140,12 @@ func (l *lockedListener) Close() error {
 	return err
 }
 
-// listenAgain is the time between two tries to listen for TLS.
-const listenAgain = time.Second
-
 // awaitTLS listens for TLS as soon as that is possible. It returns nil when ctx
 // has ended.
 func (s *Server) awaitTLS(ctx context.Context) (net.Listener, error) {
-	for {
-		ln, err := s.listenTLS(ctx)
-		if err == nil {
-			s.setTrouble("")
-			return ln, nil
-		}
-		if ctx.Err() != nil {
-			return nil, nil
-		}
-		text := fmt.Sprintf("the api is not served for other hosts: %v; it is tried again", err)
-		if s.Trouble() != text {
-			s.opts.Log.Warn("api not served over TLS, trying again", "err", err, "every", listenAgain.String())
-		}
-		s.setTrouble(text)
-		select {
-		case <-ctx.Done():
-			return nil, nil
-		case <-time.After(listenAgain):
-		}
-	}
+	return s.again.Listen(ctx, s.listenTLS, "the api is not served for other hosts: %v; it is tried again", func(err error) {
+		s.opts.Log.Warn("api not served over TLS, trying again", "err", err, "every", ListenAgain.String())
+	}), nil
 }
 
 // listenTLS listens for clients that prove themselves by a certificate.

@@ -95,14 +95,6 @@ var rights = map[string]right{
 // roles has the least role by which a user or a token may call what has a right; what is not there only certificates may.
 var roles = map[right]cluster.Role{ofAll: cluster.Viewer, ofOperators: cluster.Operator, ofAdmins: cluster.Admin}
 
-// Least returns the role that a user needs for a procedure; "": none is enough.
-func Least(procedure string) cluster.Role {
-	if of, known := rights[procedure]; known {
-		return roles[of]
-	}
-	return ""
-}
-
 type guestKey struct{}
 
 // limit refuses what the name in a certificate gives no right to, and notes the name of a

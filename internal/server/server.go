@@ -113,23 +113,12 @@ type Server struct {
 	stop    context.Context         // ends with the cause that streams report when the server ends
 	end     context.CancelCauseFunc // of stop
 
-	mu      sync.Mutex // guards trouble
-	trouble string
+	again Again // of the listener for TLS
 }
 
 // Trouble tells why the API is not served over TLS though it should be; "" when
 // it is.
-func (s *Server) Trouble() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.trouble
-}
-
-func (s *Server) setTrouble(text string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.trouble = text
-}
+func (s *Server) Trouble() string { return s.again.Trouble() }
 
 // New checks the options. It does no I/O.
 func New(c Cluster, opts Options) (*Server, error) {

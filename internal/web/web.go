@@ -54,8 +54,7 @@ type Console struct {
 	live     *live
 	handler  http.Handler
 
-	mu      sync.Mutex // guards trouble
-	trouble string
+	again server.Again // of the listener
 }
 
 // Bounds of connections and requests. A browser opens six connections at once; those of a network share an address.
@@ -70,7 +69,6 @@ const (
 	maxHeader    = 16 << 10
 	maxForm      = 64 << 10
 	drainTime    = 3 * time.Second
-	listenAgain  = time.Second
 	sessionHours = 12
 )
 
@@ -98,21 +96,15 @@ func (c *Console) Trouble() string {
 	if c == nil {
 		return ""
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.trouble
-}
-
-func (c *Console) setTrouble(text string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.trouble = text
+	return c.again.Trouble()
 }
 
 // Serve serves until ctx ends, and tries again and again where it can not listen: the agent has more important things to
 // do than to end for that. Trouble tells of it.
 func (c *Console) Serve(ctx context.Context) error {
-	ln := c.await(ctx)
+	ln := c.again.Listen(ctx, c.listen, "the console is not served: %v; it is tried again", func(err error) {
+		c.Log.Warn("console not served, trying again", "err", err, "every", server.ListenAgain.String())
+	})
 	if ln == nil {
 		return nil
 	}
@@ -153,28 +145,14 @@ func (c *Console) Serve(ctx context.Context) error {
 	return err
 }
 
-// await listens as soon as that is possible; nil when ctx has ended.
-func (c *Console) await(ctx context.Context) net.Listener {
-	for {
-		var lc net.ListenConfig
-		ln, err := lc.Listen(ctx, "tcp", c.Listen)
-		if err == nil {
-			c.setTrouble("")
-			return c.admitted(ln)
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if c.Trouble() == "" {
-			c.Log.Warn("console not served, trying again", "err", err, "every", listenAgain.String())
-		}
-		c.setTrouble(fmt.Sprintf("the console is not served: listen on %s: %v; it is tried again", c.Listen, err))
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(listenAgain):
-		}
+// listen listens for browsers.
+func (c *Console) listen(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", c.Listen, err)
 	}
+	return c.admitted(ln), nil
 }
 
 // admitted bounds the connections of a listener.
