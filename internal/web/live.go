@@ -1,9 +1,7 @@
 package web
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -25,18 +23,12 @@ type live struct {
 	mu      sync.Mutex
 	known   bool
 	status  cluster.Status
-	events  []cluster.Event // newest first
-	asked   time.Time       // when they were
-	viewers int             // of pages that are open
-	version int             // grows with each change
-	changed chan struct{}   // closed at the next one
-	parts   map[string]part // of this version
-}
-
-// part is the live part of a page, with what tells whether it is another one.
-type part struct {
-	html   string
-	digest [sha256.Size]byte
+	events  []cluster.Event   // newest first
+	asked   time.Time         // when they were
+	viewers int               // of pages that are open
+	version int               // grows with each change
+	changed chan struct{}     // closed at the next one
+	parts   map[string]string // the live parts of pages, of this version
 }
 
 const (
@@ -47,7 +39,7 @@ const (
 )
 
 func newLive(c *api.Client, log *slog.Logger) *live {
-	return &live{api: c, log: log, changed: make(chan struct{}), parts: map[string]part{}}
+	return &live{api: c, log: log, changed: make(chan struct{}), parts: map[string]string{}}
 }
 
 // run follows the status until ctx ends.
@@ -142,7 +134,7 @@ func (l *live) fill(v *view) (changed <-chan struct{}, version int) {
 }
 
 // part makes the live part of a page, once for all who have the same rights and language.
-func (l *live) part(ctx context.Context, p *pageOf, v *view, version int) (part, error) {
+func (l *live) part(ctx context.Context, p *pageOf, v *view, version int) (string, error) {
 	key := fmt.Sprintf("%s %s %s", p.name, v.Lang, v.User.Role)
 	l.mu.Lock()
 	made, is := l.parts[key]
@@ -150,17 +142,17 @@ func (l *live) part(ctx context.Context, p *pageOf, v *view, version int) (part,
 	if is {
 		return made, nil
 	}
-	var b bytes.Buffer
+	p.tell(v)
+	var b strings.Builder
 	if err := p.live(v).Render(ctx, &b); err != nil {
-		return part{}, err
+		return "", err
 	}
-	made = part{b.String(), sha256.Sum256(b.Bytes())}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.version == version {
-		l.parts[key] = made
+		l.parts[key] = b.String()
 	}
-	return made, nil
+	return b.String(), nil
 }
 
 // stream sends the live part of a page whenever it changes, and a sign of life in between. It ends with the session.
@@ -177,19 +169,18 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request, v *view) {
 	c.live.look(r.Context())
 	c.live.view(1)
 	defer c.live.view(-1)
-	var last part
+	last := ""
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	for {
 		changed, version := c.live.fill(v)
-		p.tell(v)
 		now, err := c.live.part(r.Context(), p, v, version)
 		if err != nil {
 			return
 		}
 		text := "event: beat\ndata:\n\n"
-		if now.digest != last.digest {
-			text = "event: " + p.name + "\n" + lines(now.html) + "\n"
+		if now != last {
+			text = "event: " + p.name + "\n" + lines(now) + "\n"
 			last = now
 		}
 		if rc.SetWriteDeadline(time.Now().Add(bodyTime)) != nil {

@@ -10,7 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/big"
+	mathrand "math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -366,20 +366,25 @@ func said(before, after userRecord, found bool) string {
 // write writes one record with its event, and knows it at once.
 func (s *Service) write(ctx context.Context, cond store.Cmp, op store.Op, by, detail string) error {
 	ev := cluster.Event{Time: s.now().UTC(), Kind: cluster.EvAccess, By: s.host, User: by, Detail: detail}
-	n, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		return err
-	}
-	rev, ok, err := s.store.Txn(ctx, []store.Cmp{cond}, []store.Op{op, {Key: records.LogKey(ev, n.Uint64()), Value: records.Encode(ev)}})
+	rev, ok, err := s.store.Txn(ctx, []store.Cmp{cond},
+		[]store.Op{op, {Key: records.LogKey(ev, mathrand.Uint64()), Value: records.Encode(ev)}})
 	if err != nil {
 		return err
 	}
 	if !ok {
 		return fail.Errorf(fail.Refused, "somebody else has changed it just now").With("look at it again")
 	}
-	s.change(store.Batch{Rev: rev, Changes: []store.Change{{KV: store.KV{Key: op.Key, Value: op.Value, ModRev: rev},
-		Deleted: op.Value == nil}}})
+	s.wrote(rev, op)
 	return nil
+}
+
+// wrote has what this process has written be known at once, before the watch tells it.
+func (s *Service) wrote(rev int64, ops ...store.Op) {
+	b := store.Batch{Rev: rev}
+	for _, o := range ops {
+		b.Changes = append(b.Changes, store.Change{KV: store.KV{Key: o.Key, Value: o.Value, ModRev: rev}, Deleted: o.Value == nil})
+	}
+	s.change(b)
 }
 
 // RemoveUser ends a user, and with him his sessions.

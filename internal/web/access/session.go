@@ -89,11 +89,7 @@ func (s Sessions) commit(ctx context.Context, key string, r *sessionRecord) erro
 	if err != nil {
 		return err
 	}
-	var changes []store.Change
-	for _, o := range ops {
-		changes = append(changes, store.Change{KV: store.KV{Key: o.Key, Value: o.Value, ModRev: rev}, Deleted: o.Value == nil})
-	}
-	s.change(store.Batch{Rev: rev, Changes: changes})
+	s.wrote(rev, ops...)
 	return nil
 }
 
