@@ -23,23 +23,25 @@ type live struct {
 	mu      sync.Mutex
 	known   bool
 	status  cluster.Status
-	events  []cluster.Event   // newest first
-	asked   time.Time         // when they were
-	viewers int               // of pages that are open
-	version int               // grows with each change
-	changed chan struct{}     // closed at the next one
-	parts   map[string]string // the live parts of pages, of this version
+	events  []cluster.Event  // newest first
+	asked   time.Time        // when they were
+	viewers int              // of pages that are open
+	version int              // grows with each change
+	changed chan struct{}    // closed at the next one
+	parts   map[string]*part // the live parts of pages, of this version, by what they are of and for whom
 }
 
 const (
 	followAgain = time.Second
 	eventsShown = 100
 	eventsTime  = 2 * time.Second
+	partTime    = 5 * time.Second // for what a page asks beside the status
+	maxParts    = 256             // at once; what is beyond is made for each who looks
 	beatEvery   = 2 * time.Second // longest silence of a stream: the page says when it has waited for longer
 )
 
 func newLive(c *api.Client, log *slog.Logger) *live {
-	return &live{api: c, log: log, changed: make(chan struct{}), parts: map[string]string{}}
+	return &live{api: c, log: log, changed: make(chan struct{}), parts: map[string]*part{}}
 }
 
 // run follows the status until ctx ends.
@@ -103,8 +105,8 @@ func (l *live) look(ctx context.Context) {
 	}
 }
 
-// view counts pages that are open.
-func (l *live) view(by int) {
+// addViewers counts pages that are open.
+func (l *live) addViewers(by int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.viewers += by
@@ -133,33 +135,44 @@ func (l *live) fill(v *view) (changed <-chan struct{}, version int) {
 	return l.changed, l.version
 }
 
+// part is the live part of a page, made once.
+type part struct {
+	once sync.Once
+	text string
+	err  error
+}
+
 // part makes the live part of a page, once for all who have the same rights and language.
-func (l *live) part(ctx context.Context, p *pageOf, v *view, version int) (string, error) {
-	key := fmt.Sprintf("%s %s %s", p.name, v.Lang, v.User.Role)
+func (l *live) part(ctx context.Context, p *page, v *view, version int) (string, error) {
+	key := fmt.Sprintf("%s %s %s", v.at, v.Lang, v.User.Role)
 	l.mu.Lock()
-	made, is := l.parts[key]
+	x := l.parts[key]
+	if x == nil {
+		x = &part{}
+		if l.version == version && len(l.parts) < maxParts {
+			l.parts[key] = x
+		}
+	}
 	l.mu.Unlock()
-	if is {
-		return made, nil
-	}
-	p.tell(v)
-	var b strings.Builder
-	if err := p.live(v).Render(ctx, &b); err != nil {
-		return "", err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.version == version {
-		l.parts[key] = b.String()
-	}
-	return b.String(), nil
+	x.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), partTime) // who began may go, and others wait
+		defer cancel()
+		var b strings.Builder
+		body, err := p.make(ctx, v)
+		if err != nil {
+			v.fail(err)
+			body = said(v)
+		}
+		x.err = body.Render(ctx, &b)
+		x.text = b.String()
+	})
+	return x.text, x.err
 }
 
 // stream sends the live part of a page whenever it changes, and a sign of life in between. It ends with the session.
-func (c *Console) stream(w http.ResponseWriter, r *http.Request, v *view) {
-	p := pages[r.PathValue("page")]
-	if p == nil {
-		c.notFound(w, r, v)
+func (c *Console) stream(p *page, w http.ResponseWriter, r *http.Request, v *view) {
+	if err := p.may(v); err != nil {
+		c.fails(w, r, err)
 		return
 	}
 	rc := http.NewResponseController(w)
@@ -167,8 +180,8 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request, v *view) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no")
 	c.live.look(r.Context())
-	c.live.view(1)
-	defer c.live.view(-1)
+	c.live.addViewers(1)
+	defer c.live.addViewers(-1)
 	last := ""
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
@@ -180,7 +193,7 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request, v *view) {
 		}
 		text := "event: beat\ndata:\n\n"
 		if now != last {
-			text = "event: " + p.name + "\n" + lines(now) + "\n"
+			text = "event: part\n" + lines(now) + "\n"
 			last = now
 		}
 		if rc.SetWriteDeadline(time.Now().Add(bodyTime)) != nil {

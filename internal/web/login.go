@@ -1,10 +1,8 @@
 package web
 
 import (
-	"errors"
 	"net/http"
 
-	"holdfast/internal/api"
 	"holdfast/internal/lib/fail"
 )
 
@@ -38,7 +36,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		v.fail(err)
 		c.Log.Info("console: a login failed", "user", name, "from", address(r), "err", err)
-		c.show(w, r, status(err), loginForm(v, name, next))
+		c.show(w, r, httpCode(err), loginForm(v, name, next))
 		return
 	}
 	c.sessions.Put(r.Context(), sessionUser, u.Name)
@@ -78,60 +76,10 @@ func (c *Console) password(w http.ResponseWriter, r *http.Request, v *view) {
 	}
 	if err != nil {
 		v.fail(err)
-		c.show(w, r, status(err), passwordForm(v))
+		c.show(w, r, httpCode(err), passwordForm(v))
 		return
 	}
 	u, _ := c.access.User(v.User.Name)
 	c.sessions.Put(r.Context(), sessionStamp, u.Stamp)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
-}
-
-// fail shows an error on the page.
-func (v *view) fail(err error) {
-	v.Failed, v.Message = true, v.T(err.Error())
-	var e *fail.Error
-	if errors.As(err, &e) {
-		v.Remedy = v.T(e.Remedy)
-	}
-}
-
-// status is that of HTTP for an error.
-func status(err error) int {
-	var e *fail.Error
-	if !errors.As(err, &e) {
-		return http.StatusInternalServerError
-	}
-	if code, known := map[fail.Kind]int{
-		fail.Invalid: http.StatusBadRequest, fail.Denied: http.StatusForbidden, fail.Refused: http.StatusConflict,
-		fail.Unavailable: http.StatusServiceUnavailable, fail.Timeout: http.StatusGatewayTimeout, fail.Unknown: http.StatusBadGateway,
-	}[e.Kind]; known {
-		return code
-	}
-	return http.StatusInternalServerError
-}
-
-// fails answers with a page that says what has failed.
-func (c *Console) fails(w http.ResponseWriter, r *http.Request, err error) {
-	v := c.view(r)
-	v.Title = v.T("It failed")
-	v.fail(err)
-	c.show(w, r, status(err), message(v))
-}
-
-// notFound answers what there is no page for.
-func (c *Console) notFound(w http.ResponseWriter, r *http.Request, v *view) {
-	v.Title, v.Message = v.T("No such page"), v.T("There is no such page.")
-	c.show(w, r, http.StatusNotFound, message(v))
-}
-
-// maintenance begins or ends the maintenance of a host.
-func (c *Console) maintenance(w http.ResponseWriter, r *http.Request, v *view) {
-	on := r.FormValue("on") == "true"
-	if err := v.api.SetMaintenance(r.Context(), r.PathValue("host"), on, api.NewKey()); err != nil {
-		v.Title = v.T("Hosts")
-		v.fail(err)
-		c.show(w, r, status(err), message(v))
-		return
-	}
-	http.Redirect(w, r, "/hosts", http.StatusSeeOther)
 }

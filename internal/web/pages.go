@@ -1,105 +1,85 @@
 package web
 
 import (
+	"context"
 	"net/http"
-	"slices"
 
 	"github.com/a-h/templ"
 
 	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
+	"holdfast/internal/lib/fail"
 )
 
-// pageOf is a page with a live part.
-type pageOf struct {
-	name, path string
-	title      func(v *view) string
-	live       func(*view) templ.Component
+// page is one with a live part, which is made anew with each status.
+type page struct {
+	path  string       // a pattern of http.ServeMux
+	title string       // in the menu, and of the page where part gives none
+	least cluster.Role // "": of all who are logged in
+	// part makes what changes by itself, from the view, and from what else it asks of the API by v.api. It is made once for all
+	// who have the same role and language, and has nothing of who looks.
+	part func(ctx context.Context, v *view) (templ.Component, error)
 }
 
-// The pages, in the order of the menu.
+// pages are all, those of the menu first, in its order.
 var (
-	overviewPage = &pageOf{"overview", "/", func(v *view) string { return v.T("Overview") }, overview}
-	hostsPage    = &pageOf{"hosts", "/hosts", func(v *view) string { return v.T("Hosts") }, hosts}
-	eventsPage   = &pageOf{"events", "/events", func(v *view) string { return v.T("Events") }, events}
-
-	menu  = []*pageOf{overviewPage, hostsPage, eventsPage}
-	pages = map[string]*pageOf{"overview": overviewPage, "hosts": hostsPage, "events": eventsPage}
+	menu = []*page{
+		{path: "/{$}", title: "Overview", part: byStatus(overview)},
+		{path: "/hosts", title: "Hosts", part: byStatus(hosts)},
+		{path: "/events", title: "Events", part: byStatus(events)},
+	}
+	pages = menu
 )
 
-// tell has the view say what it knows.
-func (p *pageOf) tell(v *view) {
-	v.Page, v.Report = p.name, told.Status(v.Status, v.T)
+// byStatus is the part of a page that the status suffices for.
+func byStatus(f func(*view) templ.Component) func(context.Context, *view) (templ.Component, error) {
+	return func(_ context.Context, v *view) (templ.Component, error) { return f(v), nil }
 }
 
-// page answers with a whole page.
-func (c *Console) page(p *pageOf) http.Handler {
-	return c.known(func(w http.ResponseWriter, r *http.Request, v *view) {
+// href is where a page of the menu is.
+func (p *page) href() string {
+	if p.path == "/{$}" {
+		return "/"
+	}
+	return p.path
+}
+
+// errNoPage is what a page answers about something that there is not.
+var errNoPage = fail.Errorf(fail.Invalid, "There is no such page.")
+
+// make fills a view with what is known, and makes the part.
+func (p *page) make(ctx context.Context, v *view) (templ.Component, error) {
+	v.page, v.Title, v.Report = p, v.T(p.title), told.Status(v.Status, v.T)
+	return p.part(ctx, v)
+}
+
+// may refuses who has not the role that a page needs.
+func (p *page) may(v *view) error {
+	if p.least == "" || v.May(p.least) {
+		return nil
+	}
+	return fail.Errorf(fail.Denied, "This page is for the role %s; %s has the role %s.", p.least, v.User.Name, v.User.Role).With("ask an admin")
+}
+
+// whole answers with a whole page.
+func (c *Console) whole(p *page) http.Handler {
+	return c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) {
 		c.live.look(r.Context())
 		c.live.fill(v)
-		p.tell(v)
-		v.Title = p.title(v)
-		c.show(w, r, http.StatusOK, whole(v, p.live(v)))
+		err := p.may(v)
+		var part templ.Component
+		if err == nil {
+			part, err = p.make(r.Context(), v)
+		}
+		if err != nil {
+			c.fails(w, r, err)
+			return
+		}
+		c.show(w, r, http.StatusOK, whole(v, part))
 	})
 }
 
 // tone is the class of a text.
 func tone(t told.Tone) string {
 	return map[told.Tone]string{told.Plain: "", told.Good: "good", told.Warn: "warn", told.Bad: "bad"}[t]
-}
-
-// headline is the largest sentence of the console: is it up?
-func headline(v *view) told.Line {
-	s, o := v.Status, v.Status.Owner
-	name := string(o.Host)
-	switch {
-	case v.Report.Heads == nil, len(s.Hosts) == 0 && o.State == "":
-		return told.Line{Tone: told.Warn, Text: v.T("No record of the store has been read yet.")}
-	case !s.Connected:
-		return told.Line{Tone: told.Bad, Text: v.T("This host reaches no quorum of the store.")}
-	case s.Want.HandsOff:
-		return told.Line{Tone: told.Warn, Text: v.T("HA is suspended: nothing is decided.")}
-	case o.State == cluster.Running && s.OfPair():
-		return told.Line{Tone: v.Report.Kept.Tone, Text: v.T("The services run on " + name + ".")}
-	case o.State == cluster.Running:
-		return told.Line{Tone: v.Report.Kept.Tone, Text: v.T("The management VM runs on " + name + ".")}
-	case !s.Want.Run:
-		return told.Line{Tone: told.Warn, Text: v.T("It is stopped, as somebody has asked for.")}
-	}
-	return told.Line{Tone: told.Bad, Text: v.T("It does not run: its state is " + told.OwnerState(s) + ".")}
-}
-
-// needs are the lines that want somebody to do something.
-func needs(v *view) []told.Line {
-	var out []told.Line
-	for _, l := range append([]told.Line{v.Report.Store, v.Report.Takeover}, slices.Concat(v.Report.Notes, v.Report.Why, v.Report.Rest)...) {
-		if l.Tone == told.Warn || l.Tone == told.Bad {
-			out = append(out, l)
-		}
-	}
-	return out
-}
-
-// role tells what a host is for the cluster, in a word with its tone.
-func role(v *view, h cluster.HostStatus) told.Line {
-	s := v.Status
-	switch state := told.HostState(s, h); {
-	case state == told.Cut:
-		return told.Line{Tone: told.Bad, Text: v.T("cut off")}
-	case state == told.Silent && !h.Expelled.IsZero():
-		return told.Line{Tone: told.Bad, Text: v.T("silent, proved stopped")}
-	case state == told.Silent:
-		return told.Line{Tone: told.Bad, Text: v.T("silent")}
-	case state == told.Unknown:
-		return told.Line{Tone: told.Warn, Text: v.T("unknown")}
-	case s.Owner.Holder() == h.Name && s.OfPair():
-		return told.Line{Label: "accent", Text: v.T("runs the services")}
-	case s.Owner.Holder() == h.Name:
-		return told.Line{Label: "accent", Text: v.T("runs the management VM")}
-	case told.InMaintenance(s, h.Name):
-		return told.Line{Tone: told.Warn, Text: v.T("in maintenance")}
-	case !h.Fit:
-		return told.Line{Tone: told.Bad, Text: v.T("not able to run it")}
-	}
-	return told.Line{Tone: told.Good, Text: v.T("able to take over")}
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/a-h/templ"
-	"golang.org/x/text/language"
 
 	"holdfast/internal/api"
 	"holdfast/internal/api/told"
@@ -29,13 +28,21 @@ type view struct {
 	Status  cluster.Status
 	Report  told.Report
 	Events  []cluster.Event // newest first
-	Page    string          // of its live part, "" without
+	page    *page           // nil: of none that changes by itself
+	at      string          // path and query of what is shown
 	Message string          // what became of what was asked for
 	Failed  bool            // and that it has failed
 	Remedy  string
 
 	api *api.Client
+	r   *http.Request
 }
+
+// arg is what stands in the path in place of a name.
+func (v *view) arg(name string) string { return v.r.PathValue(name) }
+
+// query is what the address asks for under a name, "" for nothing.
+func (v *view) query(name string) string { return v.r.URL.Query().Get(name) }
 
 // May reports whether the user may do what a role may.
 func (v *view) May(r cluster.Role) bool { return v.User.Role.May(r) }
@@ -43,39 +50,7 @@ func (v *view) May(r cluster.Role) bool { return v.User.Role.May(r) }
 // view makes what all pages have in common.
 func (c *Console) view(r *http.Request) *view {
 	l := languageOf(r)
-	return &view{Lang: l, T: catalogues[l]().Text, Path: r.URL.Path, Host: c.Host, Version: c.Version}
-}
-
-// languages are those of the pages; the first one is for who asks for another.
-var languages = language.NewMatcher([]language.Tag{language.English, language.SimplifiedChinese})
-
-const languageCookie = "holdfast-language"
-
-// languageOf is the language of the switch, else that of the browser.
-func languageOf(r *http.Request) string {
-	if k, err := r.Cookie(languageCookie); err == nil && catalogues[k.Value] != nil {
-		return k.Value
-	}
-	tags, _, err := language.ParseAcceptLanguage(r.Header.Get("Accept-Language"))
-	if err != nil {
-		return "en"
-	}
-	if _, i, _ := languages.Match(tags...); i == 1 {
-		return "zh"
-	}
-	return "en"
-}
-
-// language changes the language of a browser.
-func (c *Console) language(w http.ResponseWriter, r *http.Request) {
-	to := r.FormValue("language")
-	if catalogues[to] == nil {
-		http.Error(w, "language: want en or zh", http.StatusBadRequest)
-		return
-	}
-	http.SetCookie(w, &http.Cookie{Name: languageCookie, Value: to, Path: "/", Secure: true, HttpOnly: true,
-		SameSite: http.SameSiteLaxMode, MaxAge: 365 * 24 * 3600})
-	http.Redirect(w, r, local(r.FormValue("back")), http.StatusSeeOther)
+	return &view{Lang: l, T: catalogues[l]().Text, Path: r.URL.Path, at: strings.TrimPrefix(r.URL.RequestURI(), "/live"), r: r, Host: c.Host, Version: c.Version}
 }
 
 // local is a path of this console; what leads elsewhere becomes the first page.
@@ -92,8 +67,8 @@ const (
 	sessionStamp = "stamp"
 )
 
-// known has a page answer who is logged in; who is not is sent to log in, and comes back to a page that he has asked for.
-func (c *Console) known(page func(http.ResponseWriter, *http.Request, *view)) http.Handler {
+// loggedIn has a page answer who is logged in; who is not is sent to log in, and comes back to a page that he has asked for.
+func (c *Console) loggedIn(page func(http.ResponseWriter, *http.Request, *view)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u, is := c.user(r.Context())
 		if !is {

@@ -18,7 +18,6 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/admit"
-	"holdfast/internal/lib/lang"
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/web/access"
@@ -180,15 +179,15 @@ func (c *Console) routes() http.Handler {
 	mux.HandleFunc("GET /login", c.loginPage)
 	mux.HandleFunc("POST /login", c.login)
 	mux.HandleFunc("POST /language", c.language)
-	mux.Handle("POST /logout", c.known(c.logout))
-	mux.Handle("GET /password", c.known(c.passwordPage))
-	mux.Handle("POST /password", c.known(c.password))
-	mux.Handle("GET /{$}", c.page(overviewPage))
-	mux.Handle("GET /hosts", c.page(hostsPage))
-	mux.Handle("GET /events", c.page(eventsPage))
-	mux.Handle("GET /live/{page}", c.known(c.stream))
-	mux.Handle("POST /hosts/{host}/maintenance", c.known(c.maintenance))
-	mux.Handle("/", c.known(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
+	mux.Handle("POST /logout", c.loggedIn(c.logout))
+	mux.Handle("GET /password", c.loggedIn(c.passwordPage))
+	mux.Handle("POST /password", c.loggedIn(c.password))
+	for _, p := range pages {
+		mux.Handle("GET "+p.path, c.whole(p))
+		mux.Handle("GET /live"+p.path, c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.stream(p, w, r, v) }))
+	}
+	mux.Handle("POST /hosts/{host}/maintenance", c.loggedIn(c.maintenance))
+	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
 	return headers(protection.Handler(bounded(c.sessions.LoadAndSave(mux))))
 }
@@ -249,15 +248,3 @@ func cached(next http.Handler) http.Handler {
 
 // write writes a short text; who does not take it has gone.
 func write(w http.ResponseWriter, text string) { _, _ = w.Write([]byte(text)) }
-
-// catalogues are the languages of the pages.
-var catalogues = map[string]func() *lang.Catalogue{
-	"en": func() *lang.Catalogue { return nil },
-	"zh": sync.OnceValue(func() *lang.Catalogue {
-		c, err := lang.For("zh")
-		if err != nil {
-			panic(err) // it is embedded
-		}
-		return c
-	}),
-}

@@ -115,7 +115,7 @@ func (x *site) post(c *http.Client, path string, fields ...string) (code int, bo
 func TestLogin(t *testing.T) {
 	x := newSite(t)
 	c := x.browser()
-	for _, path := range []string{"/", "/hosts", "/events", "/live/overview", "/password", "/no-such-page"} {
+	for _, path := range []string{"/", "/hosts", "/events", "/live/", "/password", "/no-such-page"} {
 		if code, body, to := x.get(c, path); code != http.StatusSeeOther || !strings.HasPrefix(to, "/login") || strings.Contains(body, "node1") {
 			t.Errorf("%s, unknown: %d, to %q: %s", path, code, to, body)
 		}
@@ -264,7 +264,7 @@ func TestAPasswordThatWasGiven(t *testing.T) {
 	for _, b := range []*http.Client{c, other} {
 		x.post(b, "/login", "name", "new", "password", once)
 	}
-	for _, path := range []string{"/", "/hosts", "/live/overview"} {
+	for _, path := range []string{"/", "/hosts", "/live/"} {
 		if code, _, to := x.get(c, path); code != http.StatusSeeOther || to != "/password" {
 			t.Errorf("%s: %d, to %q", path, code, to)
 		}
@@ -322,7 +322,7 @@ func TestLanguages(t *testing.T) {
 func TestLive(t *testing.T) {
 	x := newSite(t)
 	c := x.as("the-viewer")
-	resp, err := c.Get(x.URL + "/live/overview")
+	resp, err := c.Get(x.URL + "/live/")
 	try.Must(t, err)
 	defer resp.Body.Close()
 	if got := resp.Header.Get("Content-Type"); got != "text/event-stream" {

@@ -5,13 +5,6 @@ import (
 	"holdfast/internal/cluster"
 )
 
-func htmlLang(v *view) string {
-	if v.Lang == "zh" {
-		return "zh-CN"
-	}
-	return v.Lang
-}
-
 // alertRole has a screen reader say at once what has failed.
 func alertRole(v *view) string {
 	if v.Failed {

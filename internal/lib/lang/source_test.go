@@ -125,6 +125,13 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 			r.whole(x.Args[0])
 			return nil
 		}
+		if r.onPages() && (name == "Sprintf" || name == "Errorf" || name == "With") {
+			for _, e := range x.Args {
+				if s, ok := source.Literal(e); ok && twoWords.MatchString(hole.ReplaceAllString(s, "%s")) {
+					r.out[s] = true
+				}
+			}
+		}
 		switch {
 		case notShown.MatchString(name):
 			return nil
@@ -175,6 +182,9 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 			r.word(x.Elts[0])
 		}
 	case *ast.KeyValueExpr:
+		if r.onPages() && callee(x.Key) == "title" {
+			r.whole(x.Value)
+		}
 		if key := callee(x.Key); key == "Short" || key == "Long" || key == "Example" || key == "Use" {
 			return nil
 		}

@@ -1,0 +1,45 @@
+package web
+
+import (
+	"errors"
+	"holdfast/internal/lib/fail"
+	"net/http"
+)
+
+// fail shows an error on the page.
+func (v *view) fail(err error) {
+	v.Failed, v.Message = true, v.T(err.Error())
+	var e *fail.Error
+	if errors.As(err, &e) {
+		v.Remedy = v.T(e.Remedy)
+	}
+}
+
+// httpCode is the status of HTTP for an error.
+func httpCode(err error) int {
+	var e *fail.Error
+	if !errors.As(err, &e) {
+		return http.StatusInternalServerError
+	}
+	if code, known := map[fail.Kind]int{
+		fail.Invalid: http.StatusBadRequest, fail.Denied: http.StatusForbidden, fail.Refused: http.StatusConflict,
+		fail.Unavailable: http.StatusServiceUnavailable, fail.Timeout: http.StatusGatewayTimeout, fail.Unknown: http.StatusBadGateway,
+	}[e.Kind]; known {
+		return code
+	}
+	return http.StatusInternalServerError
+}
+
+// fails answers with a page that says what has failed.
+func (c *Console) fails(w http.ResponseWriter, r *http.Request, err error) {
+	v := c.view(r)
+	v.Title = v.T("It failed")
+	v.fail(err)
+	c.show(w, r, httpCode(err), message(v))
+}
+
+// notFound answers what there is no page for.
+func (c *Console) notFound(w http.ResponseWriter, r *http.Request, v *view) {
+	v.Title, v.Message = v.T("No such page"), v.T("There is no such page.")
+	c.show(w, r, http.StatusNotFound, message(v))
+}
