@@ -58,7 +58,8 @@ func (p *page) may(v *view) error {
 	if p.least == "" || v.May(p.least) {
 		return nil
 	}
-	return fail.Errorf(fail.Denied, "This page is for the role %s; %s has the role %s.", p.least, v.User.Name, v.User.Role).With("ask an admin")
+	return fail.Errorf(fail.Denied, "This page is for the role %s; %s has the role %s.", p.least, v.User.Name, v.User.Role).
+		With("ask an admin")
 }
 
 // whole answers with a whole page.
