@@ -1,18 +1,33 @@
 package web
 
 import (
-	"holdfast/internal/api"
 	"net/http"
+
+	"holdfast/internal/api"
 )
+
+// orders are what changes something, by path. Who may do what is decided by the API.
+func (c *Console) orders() map[string]func(http.ResponseWriter, *http.Request, *view) {
+	return map[string]func(http.ResponseWriter, *http.Request, *view){
+		"/hosts/{host}/maintenance": c.maintenance,
+		"/users":                    c.setUser,
+		"/users/{name}/remove":      c.removeUser,
+		"/tokens":                   c.createToken,
+		"/tokens/{id}/revoke":       c.revokeToken,
+	}
+}
+
+// done answers an order: by the page where its effect is seen, or by what prevented it.
+func (c *Console) done(w http.ResponseWriter, r *http.Request, err error, to string) {
+	if err != nil {
+		c.fails(w, r, err)
+		return
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
 
 // maintenance begins or ends the maintenance of a host.
 func (c *Console) maintenance(w http.ResponseWriter, r *http.Request, v *view) {
 	on := r.FormValue("on") == "true"
-	if err := v.api.SetMaintenance(r.Context(), r.PathValue("host"), on, api.NewKey()); err != nil {
-		v.Title = v.T("Hosts")
-		v.fail(err)
-		c.show(w, r, httpCode(err), message(v))
-		return
-	}
-	http.Redirect(w, r, "/hosts", http.StatusSeeOther)
+	c.done(w, r, v.api.SetMaintenance(r.Context(), r.PathValue("host"), on, api.NewKey()), local(r.FormValue("back")))
 }

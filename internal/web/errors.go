@@ -18,7 +18,10 @@ func (v *view) fail(err error) {
 // httpCode is the status of HTTP for an error.
 func httpCode(err error) int {
 	var e *fail.Error
-	if !errors.As(err, &e) {
+	switch {
+	case errors.Is(err, errNoPage):
+		return http.StatusNotFound
+	case !errors.As(err, &e):
 		return http.StatusInternalServerError
 	}
 	if code, known := map[fail.Kind]int{

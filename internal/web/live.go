@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,8 +24,9 @@ type live struct {
 	mu      sync.Mutex
 	known   bool
 	status  cluster.Status
-	events  []cluster.Event  // newest first
-	asked   time.Time        // when they were
+	events  []cluster.Event  // oldest first
+	next    int64            // after which the next ones come
+	asked   time.Time        // when they were asked for
 	viewers int              // of pages that are open
 	version int              // grows with each change
 	changed chan struct{}    // closed at the next one
@@ -33,7 +35,8 @@ type live struct {
 
 const (
 	followAgain = time.Second
-	eventsShown = 100
+	eventsKept  = 1000 // the most that one call gives
+	newest      = -1   // in place of what they come after
 	eventsTime  = 2 * time.Second
 	partTime    = 5 * time.Second // for what a page asks beside the status
 	maxParts    = 256             // at once; what is beyond is made for each who looks
@@ -80,18 +83,30 @@ func (l *live) tell() {
 	l.changed = make(chan struct{})
 }
 
-// ask reads the newest events. Where that fails, those stay that were known: the page says that there is no quorum.
+// ask reads the events that are new. Where that fails, those stay that were known: the page says that there is no quorum.
 func (l *live) ask(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, eventsTime)
 	defer cancel()
-	begun := time.Now()
-	events, _, err := l.api.Events(ctx, -1, eventsShown)
+	l.mu.Lock()
+	known, after, begun := l.events, l.next, time.Now()
+	l.mu.Unlock()
+	if after == 0 {
+		after = newest
+	}
+	events, next, err := l.api.Events(ctx, after, eventsKept)
+	if err == nil && next < after { // the store was restored, and counts anew
+		known = nil
+		events, next, err = l.api.Events(ctx, newest, eventsKept)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err != nil {
+	switch {
+	case err != nil:
 		l.log.Debug("console: the events are not known", "err", err)
-	} else if begun.After(l.asked) {
-		l.events, l.asked = newestFirst(events), begun
+	case l.asked.After(begun): // by another one meanwhile
+	default:
+		all := slices.Concat(known, events)
+		l.events, l.next, l.asked = all[max(0, len(all)-eventsKept):], next, begun
 	}
 }
 
@@ -110,14 +125,6 @@ func (l *live) addViewers(by int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.viewers += by
-}
-
-func newestFirst(events []cluster.Event) []cluster.Event {
-	out := make([]cluster.Event, 0, len(events))
-	for i := len(events) - 1; i >= 0; i-- {
-		out = append(out, events[i])
-	}
-	return out
 }
 
 // now is the status as it was last told.

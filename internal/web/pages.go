@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/a-h/templ"
 
@@ -27,8 +28,12 @@ var (
 		{path: "/{$}", title: "Overview", part: byStatus(overview)},
 		{path: "/hosts", title: "Hosts", part: byStatus(hosts)},
 		{path: "/events", title: "Events", part: byStatus(events)},
+		{path: "/users", title: "Users", least: cluster.Admin, part: usersPart},
 	}
-	pages = menu
+	pages = slices.Concat(menu, []*page{
+		{path: "/hosts/{host}", title: "Host", part: hostPart},
+		{path: "/failovers/{at}", title: "Failover", part: failoverPart},
+	})
 )
 
 // byStatus is the part of a page that the status suffices for.

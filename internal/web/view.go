@@ -50,7 +50,7 @@ func (v *view) May(r cluster.Role) bool { return v.User.Role.May(r) }
 // view makes what all pages have in common.
 func (c *Console) view(r *http.Request) *view {
 	l := languageOf(r)
-	return &view{Lang: l, T: catalogues[l]().Text, Path: r.URL.Path, r: r,
+	return &view{Lang: l, T: catalogues[l]().Text, Path: strings.TrimPrefix(r.URL.Path, "/live"), r: r,
 		at: strings.TrimPrefix(r.URL.RequestURI(), "/live"), Host: c.Host, Version: c.Version}
 }
 

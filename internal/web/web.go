@@ -186,7 +186,10 @@ func (c *Console) routes() http.Handler {
 		mux.Handle("GET "+p.path, c.whole(p))
 		mux.Handle("GET /live"+p.path, c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.stream(p, w, r, v) }))
 	}
-	mux.Handle("POST /hosts/{host}/maintenance", c.loggedIn(c.maintenance))
+	mux.Handle("GET /export/events/{form}", c.loggedIn(c.eventsFile))
+	for path, answer := range c.orders() {
+		mux.Handle("POST "+path, c.loggedIn(answer))
+	}
 	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
 	return headers(protection.Handler(bounded(c.sessions.LoadAndSave(mux))))

@@ -3,6 +3,10 @@ package web
 import (
 	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
+	"net/url"
+	"slices"
+
+	"github.com/a-h/templ"
 )
 
 // alertRole has a screen reader say at once what has failed.
@@ -13,16 +17,26 @@ func alertRole(v *view) string {
 	return "status"
 }
 
-func first[T any](all []T, n int) []T { return all[:min(n, len(all))] }
+// newestOf are the last n of a list whose newest is the last, newest first.
+func newestOf[T any](all []T, n int) []T {
+	out := slices.Clone(all[max(0, len(all)-n):])
+	slices.Reverse(out)
+	return out
+}
+
+// hostPath is the page of a host.
+func hostPath(h cluster.HostID) templ.SafeURL {
+	return templ.SafeURL("/hosts/" + url.PathEscape(string(h)))
+}
 
 func inMaintenance(v *view, h cluster.HostStatus) bool { return told.InMaintenance(v.Status, h.Name) }
 
 // kindOf is the kind of an event in the words of what the cluster keeps.
-func kindOf(v *view, e cluster.Event) string {
+func kindOf(v *view, k cluster.EventKind) string {
 	if v.Status.OfPair() {
-		return told.PairWord(string(e.Kind))
+		return told.PairWord(string(k))
 	}
-	return told.Clean(string(e.Kind))
+	return told.Clean(string(k))
 }
 
 // watchdog says what resets a host, and after how long.

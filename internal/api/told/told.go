@@ -38,6 +38,7 @@ type Cell struct {
 type Host struct {
 	Name  cluster.HostID
 	Cells []Cell // as Heads
+	Notes []Line // what is to be said of it beside them
 }
 
 // Report is a status in words.
@@ -45,7 +46,7 @@ type Report struct {
 	Cluster, Store Line
 	Heads          []string
 	Hosts          []Host
-	Notes          []Line // on hosts
+	Notes          []Line // on hosts, one after the other, and on all of them
 	Kept           Line   // the management VM, or the services of a pair
 	Why            []Line // it is so
 	Takeover       Line   // what the loss of its host would mean, or means
@@ -73,8 +74,9 @@ func Status(s cluster.Status, tr func(string) string) Report {
 	}
 	hosts := Hosts(s)
 	for _, h := range hosts {
-		r.Hosts = append(r.Hosts, Host{h.Name, row(s, h)})
-		r.Notes = append(r.Notes, notes(s, h)...)
+		n := notes(s, h)
+		r.Hosts = append(r.Hosts, Host{h.Name, row(s, h), n})
+		r.Notes = append(r.Notes, n...)
 	}
 	r.Notes = append(r.Notes, memory(hosts)...)
 	// Before the first record nothing is known, also not that nobody has it.

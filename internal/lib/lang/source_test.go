@@ -123,7 +123,9 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 		name := callee(x.Fun)
 		if r.onPages() && name == "T" && len(x.Args) == 1 {
 			r.whole(x.Args[0])
-			return nil
+			if _, made := x.Args[0].(*ast.CallExpr); !made {
+				return nil
+			}
 		}
 		if r.onPages() && (name == "Sprintf" || name == "Errorf" || name == "With") {
 			for _, e := range x.Args {
