@@ -54,7 +54,8 @@ func TestOrders(t *testing.T) {
 func TestPages(t *testing.T) {
 	x := newSite(t)
 	at := time.Unix(1_800_000_000, 5)
-	x.cluster.Log(cluster.Event{Kind: cluster.EvTakeover, Time: at, Host: "node2", To: "node1", Wait: 9 * time.Second, Proof: cluster.ProofDeadline})
+	x.cluster.Log(cluster.Event{Kind: cluster.EvTakeover, Time: at, Host: "node2", To: "node1", Wait: 9 * time.Second,
+		Proof: cluster.ProofDeadline})
 	paths := map[string]string{"/{$}": "/", "/hosts/{host}": "/hosts/node2", "/failovers/{at}": fmt.Sprintf("/failovers/%d", at.UnixNano())}
 	for _, p := range pages {
 		path := paths[p.path]
@@ -144,7 +145,8 @@ func TestEvents(t *testing.T) {
 		return strings.Count(body, "<td class=\"t\">"), body
 	}
 	for path, want := range map[string]int{"/events": 100, "/events?page=3": 51, "/events?page=99": 51, "/events?page=x": 100,
-		"/events?host=node3": 1, "/events?kind=takeover": 1, "/events?q=REASON+249": 1, "/events?q=nothing": 0, "/events?host=node2&kind=takeover": 0} {
+		"/events?host=node3": 1, "/events?kind=takeover": 1, "/events?q=REASON+249": 1, "/events?q=nothing": 0,
+		"/events?host=node2&kind=takeover": 0} {
 		try.Until(t, fmt.Sprintf("%d events by %s", want, path), func() bool { n, _ := shown(path); return n == want })
 	}
 	if _, body := shown("/events?host=node2&page=2"); !strings.Contains(body, "/events?host=node2&amp;page=3") {

@@ -22,34 +22,46 @@ func runs(s int, host cluster.HostID) cluster.Status {
 		Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: host}, Alive: true}}}
 }
 
-func TestBand(t *testing.T) {
-	ev := func(s int, k cluster.EventKind, host cluster.HostID) cluster.Event {
-		return cluster.Event{Time: at(s), Kind: k, Host: host}
+// course is events in short: second, kind, host, and seconds of silence.
+func course(t *testing.T, text string) (events []cluster.Event) {
+	t.Helper()
+	for line := range strings.SplitSeq(text, ";") {
+		var e cluster.Event
+		var second, wait int
+		if n, err := fmt.Sscan(line, &second, &e.Kind, &e.Host, &wait); text != "" && n < 3 {
+			t.Fatalf("%q: %v", line, err)
+		}
+		e.Time, e.Wait = at(second), time.Duration(wait)*time.Second
+		events = append(events, e)
 	}
-	lost := func(e cluster.Event, wait int) cluster.Event { e.Wait = time.Duration(wait) * time.Second; return e }
+	return events
+}
+
+func TestBand(t *testing.T) {
 	cut, silent, stopped := runs(100, "a"), runs(100, "a"), runs(100, "a")
 	cut.Connected, cut.AsOf = false, at(70)
 	silent.Hosts[0].Alive, silent.Hosts[0].Silent = false, 20*time.Second
 	stopped.Owner.State, stopped.Owner.Time, stopped.Want.Run = cluster.Released, at(80), false
+	a, b := runs(100, "a"), runs(100, "b")
 	for name, c := range map[string]struct {
 		s      cluster.Status
-		events []cluster.Event
-		want   string // state of each block, and its seconds
+		events string
+		want   string // state of each block, ! for one that a takeover ended, and its seconds
 	}{
-		"no event is known":  {runs(100, "a"), nil, "up 0-100"},
-		"one start":          {runs(100, "a"), []cluster.Event{ev(30, cluster.EvStarted, "a")}, "not known 0-30, up 30-100"},
-		"a takeover":         {runs(100, "b"), []cluster.Event{ev(0, cluster.EvStarted, "a"), lost(ev(50, cluster.EvTakeover, "a"), 9), ev(53, cluster.EvStarted, "b")}, "up 0-41, down! 41-53, up 53-100"},
-		"no host for it":     {runs(100, "a"), []cluster.Event{ev(0, cluster.EvStarted, "a"), lost(ev(50, cluster.EvReleased, "a"), 9), ev(80, cluster.EvAssigned, "a"), ev(83, cluster.EvStarted, "a")}, "up 0-41, down 41-83, up 83-100"},
-		"a move":             {runs(100, "b"), []cluster.Event{ev(0, cluster.EvStarted, "a"), ev(40, cluster.EvMigrating, "a"), ev(44, cluster.EvSettling, "b"), ev(45, cluster.EvMigrated, "b")}, "up 0-40, moving 40-45, up 45-100"},
-		"a stop":             {runs(100, "a"), []cluster.Event{ev(0, cluster.EvStarted, "a"), ev(40, cluster.EvStopping, "a"), ev(42, cluster.EvReleased, "a"), ev(60, cluster.EvStarted, "a")}, "up 0-40, stopped 40-60, up 60-100"},
-		"it is stopped":      {stopped, []cluster.Event{ev(0, cluster.EvStarted, "a")}, "up 0-80, stopped 80-100"},
-		"clocks differ":      {runs(100, "b"), []cluster.Event{ev(50, cluster.EvStarted, "a"), lost(ev(52, cluster.EvTakeover, "a"), 9), ev(45, cluster.EvStarted, "b")}, "not known 0-50, down! 50-59, up 59-100"},
-		"cut off":            {cut, []cluster.Event{ev(0, cluster.EvStarted, "a")}, "up 0-70, not known 70-100"},
-		"the holder is lost": {silent, []cluster.Event{ev(0, cluster.EvStarted, "a")}, "up 0-80, down 80-100"},
-		"of a pair":          {runs(100, "a"), []cluster.Event{ev(0, cluster.EvStarted, "a"), ev(20, cluster.EvOutage, "a"), ev(30, cluster.EvOutageOver, "a")}, "up 0-20, down 20-30, up 30-100"},
+		"no event is known":  {a, "", "up 0-100"},
+		"one start":          {a, "30 started a", "not known 0-30, up 30-100"},
+		"a takeover":         {b, "0 started a; 50 takeover a 9; 53 started b", "up 0-41, down! 41-53, up 53-100"},
+		"no host for it":     {a, "0 started a; 50 released a 9; 80 assigned a; 83 started a", "up 0-41, down 41-83, up 83-100"},
+		"a move":             {b, "0 started a; 40 migrating a; 44 settling b; 45 migrated b", "up 0-40, moving 40-45, up 45-100"},
+		"a stop":             {a, "0 started a; 40 stopping a; 42 released a; 60 started a", "up 0-40, stopped 40-60, up 60-100"},
+		"it is stopped":      {stopped, "0 started a", "up 0-80, stopped 80-100"},
+		"clocks differ":      {b, "50 started a; 52 takeover a 9; 45 started b", "not known 0-50, down! 50-59, up 59-100"},
+		"cut off":            {cut, "0 started a", "up 0-70, not known 70-100"},
+		"the holder is lost": {silent, "0 started a", "up 0-80, down 80-100"},
+		"of a pair":          {a, "0 started a; 20 outage a; 30 outage-over a", "up 0-20, down 20-30, up 30-100"},
 	} {
 		var got []string
-		for _, b := range Band(c.s, c.events, noon) {
+		for _, b := range Band(c.s, course(t, c.events), noon) {
 			mark := map[bool]string{true: "!"}[!b.Takeover.IsZero()]
 			got = append(got, fmt.Sprintf("%s%s %.0f-%.0f", b.State, mark, b.From.Sub(noon).Seconds(), b.To.Sub(noon).Seconds()))
 		}

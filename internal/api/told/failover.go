@@ -28,7 +28,8 @@ func FailoverAt(events []cluster.Event, at time.Time) (f Failover, found bool) {
 		return f, false
 	}
 	e := events[i]
-	f = Failover{From: e.Host, To: e.To, By: e.By, Lost: e.Time.Add(-e.Wait), Decided: e.Time, DecidedIn: e.Wait, Proof: e.Proof, Note: e.Detail}
+	f = Failover{From: e.Host, To: e.To, By: e.By, Lost: e.Time.Add(-e.Wait), Decided: e.Time,
+		DecidedIn: e.Wait, Proof: e.Proof, Note: e.Detail}
 	last := e.Time
 	for _, x := range events[i+1:] {
 		if x.Kind == cluster.EvStarted && x.Host == e.To {
