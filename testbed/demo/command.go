@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -61,7 +62,7 @@ func Command() *cobra.Command {
 	c.Flags().StringVar(&f.dir, "dir", "", "keep all files in a new folder of this directory; not with --real and --auto")
 	c.Flags().StringVar(&f.record, "record", "", "also record what a terminal shows, as a moving picture `file.svg`")
 	lab.ProgramFlag(c, &f.program)
-	c.Flags().DurationVar(&f.hold, "hold", 0, "let the cluster stand at the end for so long, with its console, whose address and\nlogin are told as soon as it is there")
+	c.Flags().DurationVar(&f.hold, "hold", 0, "let the cluster stand at the end for so long, with its console, whose address and login are told as\nsoon as it is there (default: on a terminal until Enter, else not at all)")
 	c.Flags().BoolVar(&f.real, "real", false, "use a real VM (needs root, libvirt and QEMU)")
 	c.Flags().BoolVar(&f.auto, "auto", false, "use a real VM if this is root, after installing what is missing with apt-get; else do without")
 	return c
@@ -122,8 +123,12 @@ func (f flags) options(c *cobra.Command) (Options, error) {
 	if err != nil {
 		return Options{}, fmt.Errorf("find this program: %w", err)
 	}
+	hold, in := f.hold, io.Reader(nil)
+	if !c.Flags().Changed("hold") && recorded == nil && f.output == "text" && isTerminal(c.InOrStdin()) && isTerminal(c.OutOrStdout()) {
+		hold, in = maxHold, c.InOrStdin()
+	}
 	return Options{
-		Fault: fault, Hold: f.hold, JSON: f.output == "json", Dir: f.dir, Keep: f.dir != "",
+		Fault: fault, Hold: hold, In: in, JSON: f.output == "json", Dir: f.dir, Keep: f.dir != "",
 		Out: c.OutOrStdout(), Err: c.ErrOrStderr(), Exe: exe, Self: self, Dial: dialAgent, film: recorded,
 	}, nil
 }

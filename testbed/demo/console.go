@@ -34,9 +34,10 @@ func (r *runner) openConsole(ctx context.Context, host cluster.HostID) error {
 	if _, l.Token, err = a.CreateToken(ctx, "demo", cluster.Admin, 1); err != nil {
 		return fmt.Errorf("make the token of the demo: %w", err)
 	}
+	r.login = []string{"", "console: " + l.Console + "  user " + l.User + "  password " + l.Password,
+		"         its certificate is of " + l.CA}
 	if !r.opt.JSON {
-		r.screen.Print("", "console: "+l.Console+"  user "+l.User+"  password "+l.Password,
-			"         its certificate is of "+l.CA)
+		r.screen.Print(r.login...)
 		return nil
 	}
 	data, err := json.Marshal(l)

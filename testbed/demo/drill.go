@@ -59,12 +59,6 @@ func (r *runner) drill(ctx context.Context, result *Result) error {
 	err = r.breakIt(ctx, b, result)
 	result.OutageMS = r.observer.Outage(b.at, time.Now()).Milliseconds()
 	r.phases(b, result)
-	if err == nil && r.opt.Hold > 0 {
-		r.say("the cluster stands, with its console", time.Time{})
-		if !clock.Sleep(ctx, r.opt.Hold) {
-			return ctx.Err()
-		}
-	}
 	return err
 }
 

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,7 +25,8 @@ type Options struct {
 	JSON  bool          // only one JSON object, the Result, is written to Out
 	Dir   string        // directory to work in; "": the system's for temporary files. Not with Real.
 	Keep  bool          // leave the files there
-	Hold  time.Duration // for which the cluster stands at the end, with its console
+	Hold  time.Duration // for which the cluster stands at the end, with its console, or until it is interrupted
+	In    io.Reader     // a terminal, where Enter ends that; nil: none
 	Out   io.Writer
 	Err   io.Writer  // for what the user has to know beside JSON; nil: nowhere
 	Exe   string     // the program holdfast, which agents are
@@ -47,6 +49,7 @@ type runner struct {
 	limits  limits
 	tracker *tracker
 	screen  *screen
+	login   []string // to the console; nil: it is not told
 
 	mu      sync.Mutex
 	doing   string    // what the screen says is being done
@@ -69,7 +72,7 @@ func Run(ctx context.Context, opt Options) (Result, error) {
 	if err != nil {
 		return result, fmt.Errorf("demo of %s: %w", opt.Fault, err)
 	}
-	return result, r.report(result)
+	return result, nil
 }
 
 func newRunner(opt Options) *runner {
@@ -101,9 +104,10 @@ func interrupted(kept string, left error) error {
 }
 
 func (r *runner) run(ctx context.Context, result *Result) (err error) {
+	stood := false
 	defer func() {
 		closeErr := r.stage.Close()
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && !stood {
 			err = interrupted(r.stage.Kept(), closeErr) // what it broke off is of no interest
 			return
 		}
@@ -134,7 +138,38 @@ func (r *runner) run(ctx context.Context, result *Result) (err error) {
 	result.Events = r.timeline.Events()
 	result.Dir = r.stage.Kept()
 	result.judge()
-	return watchErr
+	if err := errors.Join(watchErr, r.report(*result)); err != nil {
+		return err
+	}
+	stood = r.stand(ctx)
+	return nil
+}
+
+// stand lets the cluster stand, where that was asked for.
+func (r *runner) stand(ctx context.Context) bool {
+	if r.opt.Hold == 0 {
+		return false
+	}
+	entered := make(chan struct{})
+	if r.opt.In == nil {
+		r.screen.Note(fmt.Sprintf("the cluster stands for %s, or until Ctrl-C; then nothing is left of it", r.opt.Hold))
+	} else {
+		r.screen.Print(r.login...)
+		r.screen.Note("the cluster stands until Enter or Ctrl-C; then nothing is left of it")
+		go func() { // it ends with the process, as a read of a terminal can not be ended
+			if _, err := bufio.NewReader(r.opt.In).ReadString('\n'); err == nil {
+				close(entered)
+			}
+		}()
+	}
+	end := time.NewTimer(r.opt.Hold)
+	defer end.Stop()
+	select {
+	case <-ctx.Done():
+	case <-end.C:
+	case <-entered:
+	}
+	return true
 }
 
 // diagnose says why the drill did not come to its end.

@@ -39,9 +39,12 @@ func newScreen(out io.Writer, quiet bool, start time.Time) *screen {
 	return &screen{out: out, live: !quiet && isTerminal(out), quiet: quiet, start: start}
 }
 
-func isTerminal(out io.Writer) bool {
-	raw, _ := lang.Raw(out)
-	f, ok := raw.(*os.File)
+// isTerminal reports whether what is read from or written to is a terminal.
+func isTerminal(of any) bool {
+	if out, is := of.(io.Writer); is {
+		of, _ = lang.Raw(out)
+	}
+	f, ok := of.(*os.File)
 	if !ok || os.Getenv("TERM") == "dumb" {
 		return false
 	}
