@@ -150,13 +150,13 @@ func (b *Browser) Waits(t testing.TB, selector, text string) {
 	t.Helper()
 	script := fmt.Sprintf("(document.querySelector(%q)||{}).innerText||''", selector)
 	var got string
+	var err error
 	defer func() {
 		if t.Failed() {
-			t.Logf("%s has %q", selector, got)
+			t.Logf("%s has %q, %v", selector, got, err)
 		}
 	}()
 	try.Until(t, fmt.Sprintf("%q in %s", text, selector), func() bool {
-		var err error
 		got, err = chromedp.Run(b.ctx, chromedp.Evaluate[string](script)) // it fails between two pages
 		return err == nil && strings.Contains(got, text)
 	})

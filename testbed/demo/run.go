@@ -123,14 +123,21 @@ func (r *runner) run(ctx context.Context, result *Result) (err error) {
 	r.tracker = newTracker(r.timeline, r.stage.Agents())
 	limited, cancel := context.WithTimeout(ctx, r.limits.run)
 	defer cancel()
+	alive, stopAll := context.WithCancel(ctx)
+	played := beside(alive, r.stage.Watches()...) // the watchdogs among them, which are needed for as long as the cluster stands
+	defer func() {
+		stopAll()
+		err = errors.Join(err, played())
+	}()
 	watched, stopWatching := context.WithCancel(ctx)
-	watching := r.watch(watched)
+	watching := beside(watched, r.listen, r.follow, r.draw)
 	drillErr := r.drill(limited, result)
 	if drillErr != nil && ctx.Err() == nil {
 		result.Problem = r.diagnose(drillErr)
 	}
 	stopWatching()
 	watchErr := watching()
+	r.screen.End()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -32,6 +32,7 @@ type screen struct {
 
 	mu    sync.Mutex
 	drawn int // lines of the table on the terminal
+	ended bool
 	err   error
 }
 
@@ -54,9 +55,19 @@ func isTerminal(of any) bool {
 
 // Event prints an event where there is no table.
 func (s *screen) Event(e Event) {
-	if !s.live {
+	s.mu.Lock()
+	ended := s.ended
+	s.mu.Unlock()
+	if !s.live && !ended {
 		s.show(fmt.Sprintf("%7.2f s  %s", e.Time.Sub(s.start).Seconds(), e.Line()))
 	}
+}
+
+// End says that what happens from now on is no event of the demo.
+func (s *screen) End() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
 }
 
 // Print writes lines below the table, which is then complete.

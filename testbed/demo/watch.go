@@ -11,36 +11,25 @@ import (
 	"holdfast/internal/lib/clock"
 )
 
-// watch starts everything that looks on: the stage's eyes, the agents' words, the
-// screen. The returned function waits for their end, after ctx has ended, and
-// returns what went wrong.
-func (r *runner) watch(ctx context.Context) (wait func() error) {
+// beside starts what goes on beside the drill. The returned function waits for its end, after ctx has ended, and returns what
+// went wrong.
+func beside(ctx context.Context, all ...func(context.Context) error) (wait func() error) {
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var errs []error
-	run := func(f func(context.Context) error) {
-		wg.Go(func() {
-			if err := f(ctx); err != nil {
-				mu.Lock()
-				errs = append(errs, err)
-				mu.Unlock()
-			}
-		})
+	errs := make([]error, len(all))
+	for i, f := range all {
+		wg.Go(func() { errs[i] = f(ctx) })
 	}
-	for _, f := range r.stage.Watches() {
-		run(f)
-	}
-	run(r.listen)
-	run(func(ctx context.Context) error {
-		r.tracker.Run(ctx)
-		r.tracker.Close()
-		return nil
-	})
-	run(r.draw)
 	return func() error {
 		wg.Wait()
 		return errors.Join(errs...)
 	}
+}
+
+// follow notes what the agents say, until ctx ends.
+func (r *runner) follow(ctx context.Context) error {
+	r.tracker.Run(ctx)
+	r.tracker.Close()
+	return nil
 }
 
 // draw shows the table on a terminal.
