@@ -2,7 +2,6 @@ package loop
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -67,15 +66,19 @@ func (a *Agent) checkDevices(ctx context.Context) {
 		again := deviceEvery
 		if host == "" {
 			again = healthEvery
-		} else if len(devices) > 0 {
-			cctx, cancel := context.WithTimeout(ctx, deviceWithin)
-			err := a.Fencer.Check(cctx, devices, machine)
-			cancel()
-			a.post(ctx, func() {
-				a.s.devices = ""
+		} else {
+			var looked cluster.FenceCheck // without devices: at none
+			if len(devices) > 0 {
+				cctx, cancel := context.WithTimeout(ctx, deviceWithin)
+				err := a.Fencer.Check(cctx, devices, machine)
+				cancel()
+				looked = cluster.FenceCheck{Host: host, Time: time.Now().UTC()}
 				if err != nil {
-					a.s.devices = fmt.Sprintf("the fence device of host %s: %v", host, err)
+					looked.Error = err.Error()
 				}
+			}
+			a.post(ctx, func() {
+				a.s.looked = looked
 				a.describe()
 			})
 		}
