@@ -71,8 +71,7 @@ func New(o Options) *Metrics {
 	m.events = source[struct{}]{name: "events", good: eventsFor, read: m.readEvents}
 	m.loss = source[loss]{name: "probe", good: othersFor, read: m.readLoss}
 	own := prometheus.NewRegistry()
-	own.MustRegister(m, m.counts.takeovers, m.counts.unfenced, m.counts.phases, m.counts.pair,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	own.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Member != nil {
 		m.member = source[[]*dto.MetricFamily]{name: "member", good: statusFor, read: o.Member.read}
 	}
@@ -83,10 +82,13 @@ func New(o Options) *Metrics {
 	return m
 }
 
-// Describe sends all gauges.
+// Describe sends all metrics.
 func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, g := range all {
 		out <- g.desc
+	}
+	for _, c := range m.counts.collectors() {
+		c.Describe(out)
 	}
 }
 
@@ -135,6 +137,9 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	if l := m.loss.value; m.loss.err == nil && l.counted {
 		c.one(packets, float64(l.sent), "sent")
 		c.one(packets, float64(l.lost), "lost")
+	}
+	for _, x := range m.counts.collectors() {
+		x.Collect(out)
 	}
 }
 

@@ -59,6 +59,11 @@ func newCounts() counts {
 	return c
 }
 
+// collectors are all of them.
+func (c *counts) collectors() []prometheus.Collector {
+	return []prometheus.Collector{c.takeovers, c.unfenced, c.phases, c.pair}
+}
+
 // page is how many events are read at once.
 const page = 500
 
