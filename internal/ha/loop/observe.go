@@ -224,7 +224,7 @@ func (a *Agent) describe() {
 		all = append(all, "the guest's kernel has panicked")
 	}
 	if l := a.s.looked; l.Error != "" {
-		all = append(all, fmt.Sprintf("the fence device of host %s: %s", l.Host, l.Error))
+		all = append(all, fmt.Sprintf("the fence device of host %s: %v", l.Host, l.Error))
 	}
 	if a.s.trouble != "" {
 		all = append(all, a.s.trouble)

@@ -41,7 +41,8 @@ func (c *collected) at(g *gauge, t time.Time, labels ...string) {
 }
 
 // states are those of an owner record.
-var states = []cluster.OwnerState{cluster.Assigned, cluster.Running, cluster.Migrating, cluster.Settling, cluster.Stopping, cluster.Released}
+var states = []cluster.OwnerState{cluster.Assigned, cluster.Running, cluster.Migrating, cluster.Settling, cluster.Stopping,
+	cluster.Released}
 
 // ofStatus tells a status. Before the first record of the store nothing is known of the cluster.
 func (c *collected) ofStatus(s cluster.Status) {

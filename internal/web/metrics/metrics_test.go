@@ -126,7 +126,8 @@ func TestAClusterThatIsWell(t *testing.T) {
 		`holdfast_guest_hosts{state="up"}`: 1, `holdfast_guest_hosts{state="silent"}`: 0, `holdfast_guests_running`: 12,
 		`holdfast_certificates_in_trouble`: 2, `holdfast_certificate_expiry_timestamp_seconds{certificate="agent",host="node1"}`: float64(time.Date(2099, 1, 2, 3, 4, 0, 0, time.UTC).Unix()),
 		`holdfast_source_success{source="jobs"}`: 1, `holdfast_source_success{source="probe"}`: 1, `holdfast_source_success{source="member"}`: -1,
-		`holdfast_takeovers_total{proof="deadline"}`: 0, `holdfast_outage_phase_seconds{phase="proof"} count`: 0, `holdfast_probe_packets{result="lost"}`: -1,
+		`holdfast_takeovers_total{proof="deadline"}`: 0, `holdfast_outage_phase_seconds{phase="proof"} count`: 0,
+		`holdfast_probe_packets{result="lost"}`: -1,
 	})
 }
 
@@ -179,7 +180,8 @@ func TestWhatIsWrongShows(t *testing.T) {
 		wants(t, c.what, have, c.want)
 		// What a screen says of a takeover is what the metric says.
 		line := told.Status(b.cluster.Status(), nil).Takeover.Text
-		if v, is := have["holdfast_takeover_possible"]; is == strings.HasPrefix(line, "unknown") || is && (v == 0) != strings.HasPrefix(line, "NOT") {
+		if v, is := have["holdfast_takeover_possible"]; is == strings.HasPrefix(line, "unknown") ||
+			is && (v == 0) != strings.HasPrefix(line, "NOT") {
 			t.Errorf("%s: %q, and the metric is %v (%v)", c.what, line, v, is)
 		}
 	}
@@ -316,7 +318,8 @@ func TestConventions(t *testing.T) {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 	// What a test of a whole cluster does not show.
-	rare := []string{"holdfast_probe_packets", "holdfast_job_last_change_timestamp_seconds", "holdfast_guest_hosts_certificate_expiry_timestamp_seconds"}
+	rare := []string{"holdfast_probe_packets", "holdfast_job_last_change_timestamp_seconds",
+		"holdfast_guest_hosts_certificate_expiry_timestamp_seconds"}
 	for _, m := range Names() {
 		if families[m.Name] == nil && !slices.Contains(rare, m.Name) {
 			t.Errorf("%s is nowhere", m.Name)
