@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -9,13 +10,15 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/server"
+	"holdfast/internal/upgrade/probe"
 	"holdfast/internal/web/metrics"
 )
 
 // metrics makes what answers scrapes.
 func (c *Console) metrics() http.Handler {
-	o := metrics.Options{Tokens: c.access.Tokens, Version: c.Version, Log: c.Log, Store: c.Store,
-		API: api.Through("the agent of this host", c.API.As(server.Caller{User: "metrics", Role: cluster.Viewer}))}
+	o := metrics.Options{Tokens: c.access.Tokens, Version: c.Version, Log: c.Log, Works: c.API.Works(),
+		Losses: func(ctx context.Context, run string) (probe.Summary, error) { return probe.Sum(ctx, c.Store, run) },
+		API:    api.Through("the agent of this host", c.API.As(server.Caller{User: "metrics", Role: cluster.Viewer}))}
 	if c.Member != nil {
 		o.Member = metrics.NewMember(c.Member.ClientURL, c.Client)
 	}

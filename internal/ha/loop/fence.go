@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/ha"
 	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/text"
 )
 
 // Fencer is the port to fence devices.
@@ -39,10 +40,11 @@ func (a *Agent) fence(act ha.Fence) call {
 	}}
 }
 
-// Intervals of looking at the fence devices.
+// Bounds of looking at the fence devices.
 const (
 	deviceEvery  = time.Minute
 	deviceWithin = 15 * time.Second
+	maxDeviceWhy = 2000 // bytes
 )
 
 // checkDevices asks, again and again, the fence devices of the next member in the
@@ -74,7 +76,7 @@ func (a *Agent) checkDevices(ctx context.Context) {
 				cancel()
 				looked = cluster.FenceCheck{Host: host, Time: time.Now().UTC()}
 				if err != nil {
-					looked.Error = err.Error()
+					looked.Error = text.Cut(err.Error(), maxDeviceWhy)
 				}
 			}
 			a.post(ctx, func() {

@@ -38,7 +38,8 @@ func NewMember(url string, conf *tls.Config) *Member {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
-// read asks the member. Its process has metrics with the names of this one's: only those of etcd are passed on.
+// read asks the member. Its process has metrics with the names of this one's: only those of etcd are passed on, and none that
+// etcd may rename at any time.
 func (m *Member) read(ctx context.Context) ([]*dto.MetricFamily, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, m.url, nil)
 	if err != nil {
@@ -60,7 +61,7 @@ func (m *Member) read(ctx context.Context) ([]*dto.MetricFamily, error) {
 	}
 	var out []*dto.MetricFamily
 	for name, f := range families {
-		if strings.HasPrefix(name, memberPrefix) {
+		if strings.HasPrefix(name, memberPrefix) && !strings.HasPrefix(name, unstablePrefix) {
 			out = append(out, f)
 		}
 	}

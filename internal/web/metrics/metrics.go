@@ -17,16 +17,17 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
-	"holdfast/internal/store"
 	"holdfast/internal/upgrade/probe"
 )
 
 // Options are what metrics are made of.
 type Options struct {
-	API     *api.Client // of the same process, by the role of a viewer
-	Tokens  func(context.Context) ([]cluster.Token, error)
-	Member  *Member     // of the store on this host; nil: there is none
-	Store   store.Store // nil: nobody pings guests
+	API    *api.Client // of the same process, by the role of a viewer
+	Tokens func(context.Context) ([]cluster.Token, error)
+	Member *Member // of the store on this host; nil: there is none
+	Works  bool    // this host takes part in jobs and upgrades
+	// Losses sums the packets that guests have lost in an upgrade.
+	Losses  func(ctx context.Context, run string) (probe.Summary, error)
 	Version string
 	Log     *slog.Logger
 }
@@ -100,7 +101,10 @@ type reader interface {
 
 // sources are all that there are.
 func (m *Metrics) sources() []reader {
-	out := []reader{&m.status, &m.jobs, &m.hosts, &m.tokens, &m.events, &m.loss}
+	out := []reader{&m.status, &m.tokens, &m.events}
+	if m.Works {
+		out = append(out, &m.jobs, &m.hosts, &m.loss)
+	}
 	if m.Member != nil {
 		out = append(out, &m.member)
 	}
@@ -125,10 +129,10 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	if m.status.err == nil {
 		c.ofStatus(m.status.value)
 	}
-	if m.jobs.err == nil {
+	if m.Works && m.jobs.err == nil {
 		c.ofJobs(m.jobs.value)
 	}
-	if m.hosts.err == nil && m.status.err == nil {
+	if m.Works && m.hosts.err == nil && m.status.err == nil {
 		c.ofHosts(m.hosts.value, m.status.value)
 	}
 	if m.tokens.err == nil {
@@ -203,14 +207,11 @@ type loss struct {
 
 // readLoss sums what all hosts have counted. Without an upgrade that runs nobody counts.
 func (m *Metrics) readLoss(ctx context.Context) (l loss, err error) {
-	if m.Store == nil {
-		return l, nil
-	}
 	up, err := m.API.Upgrade(ctx)
 	if err != nil || up.Run == "" || up.Job == nil || up.Job.State == string(job.Ended) {
 		return l, err
 	}
-	sum, err := probe.Sum(ctx, m.Store, up.Run)
+	sum, err := m.Losses(ctx, up.Run)
 	if errors.Is(err, probe.ErrNone) {
 		return l, nil
 	}

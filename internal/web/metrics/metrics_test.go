@@ -23,8 +23,12 @@ import (
 	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/job"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
+	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/probe"
+	"holdfast/internal/upgrade/request"
 	"holdfast/testbed/try"
 )
 
@@ -36,6 +40,7 @@ type bench struct {
 	t       *testing.T
 	cluster *servertest.Fake
 	jobs    *servertest.Jobs
+	upgrade *servertest.Upgrades
 	tokens  []cluster.Token
 	at      time.Time
 }
@@ -44,11 +49,14 @@ func newBench(t *testing.T, change ...func(*Options)) *bench {
 	t.Helper()
 	b := &bench{t: t, at: now, cluster: servertest.New(servertest.Three(now)), jobs: &servertest.Jobs{Now: now}}
 	b.cluster.Update(func(s *cluster.Status) { s.Members = []cluster.HostID{"node1", "node2", "node3"} })
+	b.upgrade = servertest.NewUpgrades(b.jobs)
 	log := slog.New(slog.DiscardHandler)
-	srv, err := server.New(b.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Jobs: b.jobs})
+	srv, err := server.New(b.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Jobs: b.jobs,
+		Upgrade: b.upgrade})
 	try.Must(t, err)
-	o := Options{API: api.Through("here", srv.As(server.Caller{User: "metrics", Role: cluster.Viewer})), Version: "1.2.3", Log: log,
-		Tokens: func(context.Context) ([]cluster.Token, error) { return b.tokens, nil }}
+	o := Options{API: api.Through("here", srv.As(server.Caller{User: "metrics", Role: cluster.Viewer})), Version: "1.2.3", Log: log, Works: true,
+		Tokens: func(context.Context) ([]cluster.Token, error) { return b.tokens, nil },
+		Losses: func(context.Context, string) (probe.Summary, error) { return probe.Summary{}, probe.ErrNone }}
 	for _, f := range change {
 		f(&o)
 	}
@@ -256,6 +264,13 @@ func TestJobs(t *testing.T) {
 		`holdfast_job_last_failed{kind="host"}`: 1})
 }
 
+// TestAHostWithoutJobs has none of their metrics, and no source fails.
+func TestAHostWithoutJobs(t *testing.T) {
+	b := newBench(t, func(o *Options) { o.Works = false })
+	wants(t, "without jobs", b.scrape(), map[string]float64{`holdfast_source_success{source="jobs"}`: -1, `holdfast_guests_running`: -1,
+		`holdfast_source_success{source="status"}`: 1})
+}
+
 // TestASourceThatFails: what it would tell is absent, all else is there, and source_success tells it.
 func TestASourceThatFails(t *testing.T) {
 	b := newBench(t, func(o *Options) {
@@ -268,6 +283,30 @@ func TestASourceThatFails(t *testing.T) {
 		`holdfast_source_success{source="events"}`: 0, `holdfast_source_success{source="status"}`: 1, `holdfast_resource_up`: 1})
 }
 
+// TestLostPackets of the upgrade that runs.
+func TestLostPackets(t *testing.T) {
+	asked := ""
+	b := newBench(t, func(o *Options) {
+		o.Losses = func(_ context.Context, run string) (probe.Summary, error) {
+			asked = run
+			return probe.Summary{Guests: []probe.Guest{{Loss: check.Loss{Sent: 100, Lost: 3}}, {Loss: check.Loss{Sent: 50}}}}, nil
+		}
+	})
+	ended := &request.Standing{Run: "u1", Job: &job.View{ID: "u1", Kind: "upgrade", State: "ended", Result: "done"}}
+	b.upgrade.Show(ended)
+	if have := b.scrape(); asked != "" {
+		t.Errorf("the run %s was asked for, which has ended: %v", asked, have)
+	}
+	ended.Job.State = "active"
+	b.upgrade.Show(ended)
+	b.at = now.Add(othersFor)
+	wants(t, "it runs", b.scrape(), map[string]float64{`holdfast_probe_packets{result="sent"}`: 150,
+		`holdfast_probe_packets{result="lost"}`: 3, `holdfast_source_success{source="probe"}`: 1})
+	if asked != "u1" {
+		t.Errorf("run %q", asked)
+	}
+}
+
 func TestTokens(t *testing.T) {
 	b := newBench(t)
 	b.tokens = []cluster.Token{{Expires: now.Add(-time.Hour)}, {Expires: now.Add(2 * time.Hour)}, {Expires: now.Add(time.Hour)}}
@@ -277,7 +316,7 @@ func TestTokens(t *testing.T) {
 // TestTheMembersMetricsArePassedOn as they are, and no others of its process.
 func TestTheMembersMetricsArePassedOn(t *testing.T) {
 	answer := "# HELP etcd_server_has_leader Whether or not a leader exists. 1 is existence, 0 is not.\n" +
-		"# TYPE etcd_server_has_leader gauge\netcd_server_has_leader 1\n# TYPE go_goroutines gauge\ngo_goroutines 1e+09\n"
+		"# TYPE etcd_server_has_leader gauge\netcd_server_has_leader 1\n# TYPE etcd_debugging_x gauge\netcd_debugging_x 1\n# TYPE go_goroutines gauge\ngo_goroutines 1e+09\n"
 	member := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/metrics" {
 			t.Errorf("asked for %s", r.URL)
@@ -287,7 +326,7 @@ func TestTheMembersMetricsArePassedOn(t *testing.T) {
 	defer member.Close()
 	b := newBench(t, func(o *Options) { o.Member = NewMember(member.URL, nil) })
 	have := b.scrape()
-	wants(t, "member", have, map[string]float64{`etcd_server_has_leader`: 1, `holdfast_source_success{source="member"}`: 1})
+	wants(t, "member", have, map[string]float64{`etcd_server_has_leader`: 1, `etcd_debugging_x`: -1, `holdfast_source_success{source="member"}`: 1})
 	if have["go_goroutines"] == 1e9 {
 		t.Error("metrics of another process have the names of this one's")
 	}

@@ -119,8 +119,11 @@ const (
 		"Since the agent of this host has begun."
 )
 
-// Prefix of the metrics of the store's own member, which are passed on.
-const memberPrefix = "etcd_"
+// Prefixes of the metrics of the store's own member: of those that are passed on, and among them of those that are not.
+const (
+	memberPrefix   = "etcd_"
+	unstablePrefix = "etcd_debugging_"
+)
 
 // Metric is a line of the table of docs/metrics.md.
 type Metric struct {
