@@ -54,7 +54,8 @@ func newBench(t *testing.T, change ...func(*Options)) *bench {
 	srv, err := server.New(b.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Jobs: b.jobs,
 		Upgrade: b.upgrade})
 	try.Must(t, err)
-	o := Options{API: api.Through("here", srv.As(server.Caller{User: "metrics", Role: cluster.Viewer})), Version: "1.2.3", Log: log, Works: true,
+	o := Options{API: api.Through("here", srv.As(server.Caller{User: "metrics", Role: cluster.Viewer})),
+		Version: "1.2.3", Log: log, Works: true,
 		Tokens: func(context.Context) ([]cluster.Token, error) { return b.tokens, nil },
 		Losses: func(context.Context, string) (probe.Summary, error) { return probe.Summary{}, probe.ErrNone }}
 	for _, f := range change {
@@ -326,7 +327,8 @@ func TestTheMembersMetricsArePassedOn(t *testing.T) {
 	defer member.Close()
 	b := newBench(t, func(o *Options) { o.Member = NewMember(member.URL, nil) })
 	have := b.scrape()
-	wants(t, "member", have, map[string]float64{`etcd_server_has_leader`: 1, `etcd_debugging_x`: -1, `holdfast_source_success{source="member"}`: 1})
+	wants(t, "member", have, map[string]float64{`etcd_server_has_leader`: 1, `etcd_debugging_x`: -1,
+		`holdfast_source_success{source="member"}`: 1})
 	if have["go_goroutines"] == 1e9 {
 		t.Error("metrics of another process have the names of this one's")
 	}
