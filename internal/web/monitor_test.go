@@ -36,8 +36,13 @@ func TestMetricsAreForThoseWhoMayLook(t *testing.T) {
 		t.Errorf("logged in: %d: %.200s", code, body)
 	}
 	try.Must(t, x.access.RevokeToken(t.Context(), "root", id))
-	_, err := x.access.SetUser(t.Context(), "root", cluster.UserChange{Name: "the-viewer", NewPassword: true})
+	once, err := x.access.SetUser(t.Context(), "root", cluster.UserChange{Name: "the-viewer", NewPassword: true})
 	try.Must(t, err)
+	c := x.browser()
+	x.post(c, "/login", "name", "the-viewer", "password", once)
+	if code, body := ask(c, ""); code != http.StatusUnauthorized || strings.Contains(body, "holdfast_resource") {
+		t.Errorf("by a password that only lets in who gives another one: %d: %.200s", code, body)
+	}
 	for what, authorization := range map[string]string{
 		"nothing": "", "a revoked token": "Bearer " + viewer, "another's": "Bearer " + viewer[:len(viewer)-1] + "x", "no token": "Bearer ",
 		"a password": "Basic dGhlLXZpZXdlcjpjb3JyZWN0",

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -263,6 +264,20 @@ func TestJobs(t *testing.T) {
 	wants(t, "failed", b.scrape(), map[string]float64{`holdfast_jobs{kind="host",state="active"}`: -1,
 		`holdfast_jobs{kind="host",state="failed"}`: 1, `holdfast_job_steps{kind="host",state="running"}`: -1,
 		`holdfast_job_last_failed{kind="host"}`: 1})
+}
+
+// TestAStoreThatHangs holds up a scrape for a bounded time, and hides nothing that is known without it.
+func TestAStoreThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.cluster.Hang()
+		began := time.Now()
+		wants(t, "the store hangs", b.scrape(), map[string]float64{`holdfast_source_success{source="events"}`: 0, `holdfast_resource_up`: 1,
+			`holdfast_takeover_possible`: 1, `holdfast_source_success{source="jobs"}`: 1})
+		if took := time.Since(began); took > readWithin { // of the bubble's clock
+			t.Errorf("it took %s", took)
+		}
+	})
 }
 
 // TestAHostWithoutJobs has none of their metrics, and no source fails.
