@@ -25,34 +25,35 @@ type state struct {
 	percent     int      // of a migration, as its source says
 	pctMod      int64
 	seq         uint64
-	storeErr    error              // of the last thing tried, nil when it went well
-	unable      error              // why the guest could not be started here at the last check, nil when it could
-	failed      failures           // starts on this host
-	failedOn    failedOn           // and on all
-	dogWhy      string             // why the watchdog does not work, "" when it does
-	secure      bool               // guests' memory may travel by TLS to this host and from it
-	trouble     string             // of this host, as Parts.Trouble told it last
-	gen         uint64             // the store's restore generation; 0: none is written, which means 1
-	panicked    cluster.Instant    // since when the guest is seen as panicked; 0: it is not
-	looked      cluster.FenceCheck // at the fence devices that this host looks after
-	ill         verdict            // of the health check
-	storage     string             // why the shared storage does not work here, "" when it does
-	hangs       bool               // it does not answer at all
-	listed      bool               // all records have been read once
-	left        bool               // this host's identity is one of a member that was replaced
-	outside     string             // why this host is no member any more, "" when it is one
-	toldOutside string             // outside, as it was logged last
-	compared    bool               // the file on this host has been compared with the configuration in force
-	seen        uint64             // the highest one that this host has seen
-	older       uint64             // one below it whose store was read and not followed; 0: none
-	crowded     string             // what the store's members say of their room, see Crowded
-	watches     bool               // it decides nothing, see Watch
-	lookedAt    cluster.Instant    // when all records were read last, or the watch told of a change
+	storeErr    error           // of the last thing tried, nil when it went well
+	unable      error           // why the guest could not be started here at the last check, nil when it could
+	failed      failures        // starts on this host
+	failedOn    failedOn        // and on all
+	dogWhy      string          // why the watchdog does not work, "" when it does
+	secure      bool            // guests' memory may travel by TLS to this host and from it
+	trouble     string          // of this host, as Parts.Trouble told it last
+	gen         uint64          // the store's restore generation; 0: none is written, which means 1
+	panicked    cluster.Instant // since when the guest is seen as panicked; 0: it is not
+	ill         verdict         // of the health check
+	storage     string          // why the shared storage does not work here, "" when it does
+	hangs       bool            // it does not answer at all
+	listed      bool            // all records have been read once
+	left        bool            // this host's identity is one of a member that was replaced
+	outside     string          // why this host is no member any more, "" when it is one
+	toldOutside string          // outside, as it was logged last
+	compared    bool            // the file on this host has been compared with the configuration in force
+	seen        uint64          // the highest one that this host has seen
+	older       uint64          // one below it whose store was read and not followed; 0: none
+	crowded     string          // what the store's members say of their room, see Crowded
+	watches     bool            // it decides nothing, see Watch
+	lookedAt    cluster.Instant // when all records were read last, or the watch told of a change
 	renewed     map[cluster.HostID]renewal
 	lateSince   cluster.Instant // what the watch tells before lateUntil was written after that
 	lateUntil   cluster.Instant
 	peers       map[cluster.HostID]netip.AddrPort
 	rhythm      *Rhythm
+
+	looked cluster.FenceCheck // at the fence devices that this host looks after
 }
 
 // renewal is the last one of a host, as this agent learnt of it. The host's record may have been changed since by another one.
