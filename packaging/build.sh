@@ -44,7 +44,11 @@ native=$program
 "$native" host-files "$stage/files"
 doc=$stage/files/usr/share/doc/holdfast
 mkdir -p "$doc"
-install -m 0644 README.md README.zh-CN.md CHANGELOG.md "$doc"
+install -m 0644 README.md README.zh-CN.md CHANGELOG.md docs/metrics.md "$doc"
+share=$stage/files/usr/share/holdfast
+mkdir -p "$share/prometheus" "$share/grafana"
+install -m 0644 packaging/prometheus/* "$share/prometheus"
+install -m 0644 packaging/grafana/* "$share/grafana"
 gzip -9n >"$doc/changelog.gz" <<END
 holdfast ($version) stable; urgency=medium
 

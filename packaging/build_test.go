@@ -153,6 +153,10 @@ func checkFiles(t *testing.T, root string) {
 		"usr/share/doc/holdfast/changelog.gz":                   "holdfast (1.4.0~rc1) stable",
 		"usr/share/doc/holdfast/CHANGELOG.md":                   "# Changelog",
 		"usr/share/doc/holdfast/README.md":                      "# Holdfast",
+		"usr/share/doc/holdfast/metrics.md":                     "### HoldfastResourceDown",
+		"usr/share/holdfast/prometheus/holdfast.rules.yml":      "- alert: HoldfastResourceDown",
+		"usr/share/holdfast/prometheus/holdfast.rules.test.yml": "alertname: HoldfastResourceDown",
+		"usr/share/holdfast/grafana/holdfast.json":              "holdfast_resource_up",
 		"usr/share/doc/holdfast/copyright":                      "/usr/share/common-licenses/Apache-2.0",
 	} {
 		text, err := plain(filepath.Join(root, path))

@@ -13,6 +13,7 @@ packages=(
   openvswitch-switch                            # pins
   neutron-server neutron-common python3-pymysql # networks are rebuilt in it
   chromium # pages of the console
+  prometheus # promtool tries the alerts
 )
 case ${1-} in
   test) ;;

@@ -31,6 +31,15 @@ type Status struct {
 	// the management VM.
 	Pending []string          `json:"pending,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"` // of the cluster, as configured
+	// FenceCheck is the last look of the agent that answers at the fence devices of the next member.
+	FenceCheck FenceCheck `json:"fence_check,omitzero"`
+}
+
+// FenceCheck tells how a look at the fence devices of one host has ended: whether they answer, and are of that host.
+type FenceCheck struct {
+	Host  HostID    `json:"host"` // whose they are; "": none was looked at
+	Time  time.Time `json:"time"`
+	Error string    `json:"error,omitempty"` // what is wrong; "": nothing
 }
 
 // OfPair reports that the cluster is a pair.
@@ -92,6 +101,9 @@ type Takeover struct {
 	// from the last renewal to the decision, of a pair until the standby has applied all that it has received, ns
 	Within time.Duration `json:"within,omitempty"`
 	Why    string        `json:"why"`
+	// what would prove the loss of the holder, without a person: both may, and the first that does counts
+	ByDeadline bool `json:"by_deadline,omitempty"` // its own reset, within its guard
+	ByFence    bool `json:"by_fence,omitempty"`    // a fence device
 }
 
 // Reset tells where root of the management VM has got another password.

@@ -34,10 +34,13 @@ func (m *Machine) Takeover() cluster.Takeover {
 	if !m.starts(holder) {
 		missing = append(missing, "no other host is able to run it: "+m.unable(holder))
 	}
-	if len(missing) > 0 {
-		return cluster.Takeover{Within: within, Why: strings.Join(missing, "; ")}
+	r := m.Hosts[holder]
+	t := cluster.Takeover{Possible: len(missing) == 0, Within: within, Why: why,
+		ByDeadline: r.Guard != 0 && !r.HandsOff, ByFence: m.Devices[holder]}
+	if !t.Possible {
+		t.Why = strings.Join(missing, "; ")
 	}
-	return cluster.Takeover{Possible: true, Within: within, Why: why}
+	return t
 }
 
 // quorumWithout says why the store would have no quorum without a host's member; "" when it would. A cluster of two has an

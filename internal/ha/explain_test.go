@@ -87,6 +87,20 @@ func TestTakeoverSaysWhatALossWouldMean(t *testing.T) {
 			t.Errorf("%s: %+v, want possible %v and %q", c.what, got, c.possible, c.why)
 		}
 	}
+	for _, c := range []struct {
+		guard            time.Duration
+		device, off      bool
+		deadline, fenced bool
+	}{{2 * time.Second, false, false, true, false}, {2 * time.Second, true, false, true, true}, {0, true, false, false, true},
+		{2 * time.Second, true, true, false, true}, {0, false, false, false, false}} {
+		v := change(func(v *Machine) {
+			v.Devices = map[cluster.HostID]bool{"h1": c.device}
+			host(v, "h1", func(r *HostRec) { r.Guard, r.HandsOff = c.guard, c.off })
+		})
+		if got := v.Takeover(); got.ByDeadline != c.deadline || got.ByFence != c.fenced || got.Possible != (c.deadline || c.fenced) {
+			t.Errorf("%+v: %+v", c, got)
+		}
+	}
 	v := quiet()
 	if got := v.Takeover().Within.Round(10 * time.Millisecond); got != 8660*time.Millisecond {
 		t.Errorf("within %s, want (T + G) (1 + rho) / (1 - rho) + epsilon", got)

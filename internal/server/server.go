@@ -116,6 +116,9 @@ type Server struct {
 	again Again // of the listener for TLS
 }
 
+// Works reports whether this host takes part in jobs and upgrades.
+func (s *Server) Works() bool { return s.opts.Jobs != nil && s.opts.Upgrade != nil }
+
 // Trouble tells why the API is not served over TLS though it should be; "" when
 // it is.
 func (s *Server) Trouble() string { return s.again.Trouble() }

@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
 	"holdfast/internal/lib/admit"
 	"holdfast/internal/server"
 	"holdfast/internal/store"
@@ -26,7 +27,7 @@ import (
 //go:embed static
 var static embed.FS
 
-// Options are what a console goes by. All are required.
+// Options are what a console goes by. All are required, but for those of the store's member.
 type Options struct {
 	Listen  string      // host:port
 	TLS     *tls.Config // with the host's certificate
@@ -35,6 +36,9 @@ type Options struct {
 	API     *server.Server // of the same process
 	Users   *Users
 	Log     *slog.Logger
+	Store   store.Store
+	Member  *config.Member // of the store on this host; nil: there is none
+	Client  *tls.Config    // with the host's certificate, to ask the member; nil: by http
 }
 
 // Users are those who may log in, with their sessions, and tokens of programs.
@@ -176,6 +180,7 @@ func (c *Console) routes() http.Handler {
 	mux.Handle("GET /static/", cached(http.FileServerFS(static)))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { write(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", c.ready)
+	mux.Handle("GET /metrics", c.readers(c.metrics()))
 	mux.HandleFunc("GET /login", c.loginPage)
 	mux.HandleFunc("POST /login", c.login)
 	mux.HandleFunc("POST /language", c.language)

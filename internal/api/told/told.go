@@ -53,6 +53,9 @@ type Report struct {
 	Rest           []Line // what is wanted and waited for
 }
 
+// Unread reports that no record of the store has been read yet: nothing is known, also not that nobody has it.
+func Unread(s cluster.Status) bool { return !s.Connected && s.Owner.State == "" && len(s.Hosts) == 0 }
+
 // Status says a status in words. tr translates the few words that stand inside a sentence; nil: it does not.
 func Status(s cluster.Status, tr func(string) string) Report {
 	if tr == nil {
@@ -79,8 +82,7 @@ func Status(s cluster.Status, tr func(string) string) Report {
 		r.Notes = append(r.Notes, n...)
 	}
 	r.Notes = append(r.Notes, memory(hosts)...)
-	// Before the first record nothing is known, also not that nobody has it.
-	unread := !s.Connected && s.Owner.State == "" && len(s.Hosts) == 0
+	unread := Unread(s)
 	r.Kept = keptLine(s, tr)
 	r.Takeover = Takeover(s.Takeover, unread, silentHolder(s))
 	if why := reason.Said(s.Owner.Reason, reason.Reason{Code: s.Owner.ReasonCode.Code, Args: s.Owner.ReasonCode.Args.Named()}); why != "" {

@@ -4100,6 +4100,8 @@ type Takeover struct {
 	Possible      bool                   `protobuf:"varint,1,opt,name=possible,proto3" json:"possible,omitempty"`
 	WithinNs      int64                  `protobuf:"varint,2,opt,name=within_ns,json=withinNs,proto3" json:"within_ns,omitempty"`
 	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	ByDeadline    bool                   `protobuf:"varint,4,opt,name=by_deadline,json=byDeadline,proto3" json:"by_deadline,omitempty"` // the loss would be proved by the holder's own reset
+	ByFence       bool                   `protobuf:"varint,5,opt,name=by_fence,json=byFence,proto3" json:"by_fence,omitempty"`          // it would be proved by a fence device
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4155,6 +4157,81 @@ func (x *Takeover) GetWhy() string {
 	return ""
 }
 
+func (x *Takeover) GetByDeadline() bool {
+	if x != nil {
+		return x.ByDeadline
+	}
+	return false
+}
+
+func (x *Takeover) GetByFence() bool {
+	if x != nil {
+		return x.ByFence
+	}
+	return false
+}
+
+// FenceCheck is the last look at the fence devices of one host.
+type FenceCheck struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`                    // whose devices; "": none was looked at
+	TimeNs        int64                  `protobuf:"varint,2,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"` // since 1970-01-01 UTC; 0: not set
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`                  // what is wrong with them; "": nothing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceCheck) Reset() {
+	*x = FenceCheck{}
+	mi := &file_holdfast_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceCheck) ProtoMessage() {}
+
+func (x *FenceCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceCheck.ProtoReflect.Descriptor instead.
+func (*FenceCheck) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *FenceCheck) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *FenceCheck) GetTimeNs() int64 {
+	if x != nil {
+		return x.TimeNs
+	}
+	return 0
+}
+
+func (x *FenceCheck) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type Timings struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LeaseNs       int64                  `protobuf:"varint,1,opt,name=lease_ns,json=leaseNs,proto3" json:"lease_ns,omitempty"`
@@ -4172,7 +4249,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4184,7 +4261,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4197,7 +4274,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Timings) GetLeaseNs() int64 {
@@ -4282,16 +4359,17 @@ type Status struct {
 	Members       []string               `protobuf:"bytes,15,rep,name=members,proto3" json:"members,omitempty"`
 	Pending       []string               `protobuf:"bytes,16,rep,name=pending,proto3" json:"pending,omitempty"` // fields that take effect at the next start of the guest
 	Labels        map[string]string      `protobuf:"bytes,17,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	OwnerMod      int64                  `protobuf:"varint,18,opt,name=owner_mod,json=ownerMod,proto3" json:"owner_mod,omitempty"` // revision of the owner record: it changes with it
-	Type          string                 `protobuf:"bytes,20,opt,name=type,proto3" json:"type,omitempty"`                          // of the configuration; "": the agent is older than this field, or has not read the configuration yet
-	AsOfNs        int64                  `protobuf:"varint,19,opt,name=as_of_ns,json=asOfNs,proto3" json:"as_of_ns,omitempty"`     // since 1970-01-01 UTC, when not connected: what is told of others and of the VM is as old as that; 0: not set
+	OwnerMod      int64                  `protobuf:"varint,18,opt,name=owner_mod,json=ownerMod,proto3" json:"owner_mod,omitempty"`      // revision of the owner record: it changes with it
+	Type          string                 `protobuf:"bytes,20,opt,name=type,proto3" json:"type,omitempty"`                               // of the configuration; "": the agent is older than this field, or has not read the configuration yet
+	FenceCheck    *FenceCheck            `protobuf:"bytes,21,opt,name=fence_check,json=fenceCheck,proto3" json:"fence_check,omitempty"` // by the agent that answers
+	AsOfNs        int64                  `protobuf:"varint,19,opt,name=as_of_ns,json=asOfNs,proto3" json:"as_of_ns,omitempty"`          // since 1970-01-01 UTC, when not connected: what is told of others and of the VM is as old as that; 0: not set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4303,7 +4381,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4316,7 +4394,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Status) GetTimeNs() int64 {
@@ -4452,6 +4530,13 @@ func (x *Status) GetType() string {
 	return ""
 }
 
+func (x *Status) GetFenceCheck() *FenceCheck {
+	if x != nil {
+		return x.FenceCheck
+	}
+	return nil
+}
+
 func (x *Status) GetAsOfNs() int64 {
 	if x != nil {
 		return x.AsOfNs
@@ -4478,7 +4563,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[71]
+	mi := &file_holdfast_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4490,7 +4575,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[71]
+	mi := &file_holdfast_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4503,7 +4588,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Event) GetTimeNs() int64 {
@@ -4592,7 +4677,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_holdfast_proto_msgTypes[72]
+	mi := &file_holdfast_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4604,7 +4689,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[72]
+	mi := &file_holdfast_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4617,7 +4702,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GetConfigRequest) GetNumber() int64 {
@@ -4636,7 +4721,7 @@ type GetConfigResponse struct {
 
 func (x *GetConfigResponse) Reset() {
 	*x = GetConfigResponse{}
-	mi := &file_holdfast_proto_msgTypes[73]
+	mi := &file_holdfast_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4648,7 +4733,7 @@ func (x *GetConfigResponse) String() string {
 func (*GetConfigResponse) ProtoMessage() {}
 
 func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[73]
+	mi := &file_holdfast_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4661,7 +4746,7 @@ func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetConfigResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{73}
+	return file_holdfast_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetConfigResponse) GetRevision() *ConfigRevision {
@@ -4679,7 +4764,7 @@ type ListConfigsRequest struct {
 
 func (x *ListConfigsRequest) Reset() {
 	*x = ListConfigsRequest{}
-	mi := &file_holdfast_proto_msgTypes[74]
+	mi := &file_holdfast_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4691,7 +4776,7 @@ func (x *ListConfigsRequest) String() string {
 func (*ListConfigsRequest) ProtoMessage() {}
 
 func (x *ListConfigsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[74]
+	mi := &file_holdfast_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4704,7 +4789,7 @@ func (x *ListConfigsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigsRequest.ProtoReflect.Descriptor instead.
 func (*ListConfigsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{74}
+	return file_holdfast_proto_rawDescGZIP(), []int{75}
 }
 
 type ListConfigsResponse struct {
@@ -4716,7 +4801,7 @@ type ListConfigsResponse struct {
 
 func (x *ListConfigsResponse) Reset() {
 	*x = ListConfigsResponse{}
-	mi := &file_holdfast_proto_msgTypes[75]
+	mi := &file_holdfast_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4728,7 +4813,7 @@ func (x *ListConfigsResponse) String() string {
 func (*ListConfigsResponse) ProtoMessage() {}
 
 func (x *ListConfigsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[75]
+	mi := &file_holdfast_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4741,7 +4826,7 @@ func (x *ListConfigsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigsResponse.ProtoReflect.Descriptor instead.
 func (*ListConfigsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{75}
+	return file_holdfast_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListConfigsResponse) GetRevisions() []*ConfigRevision {
@@ -4765,7 +4850,7 @@ type ConfigRevision struct {
 
 func (x *ConfigRevision) Reset() {
 	*x = ConfigRevision{}
-	mi := &file_holdfast_proto_msgTypes[76]
+	mi := &file_holdfast_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4777,7 +4862,7 @@ func (x *ConfigRevision) String() string {
 func (*ConfigRevision) ProtoMessage() {}
 
 func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[76]
+	mi := &file_holdfast_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4790,7 +4875,7 @@ func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRevision.ProtoReflect.Descriptor instead.
 func (*ConfigRevision) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{76}
+	return file_holdfast_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ConfigRevision) GetNumber() int64 {
@@ -4849,7 +4934,7 @@ type ImportConfigRequest struct {
 
 func (x *ImportConfigRequest) Reset() {
 	*x = ImportConfigRequest{}
-	mi := &file_holdfast_proto_msgTypes[77]
+	mi := &file_holdfast_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4861,7 +4946,7 @@ func (x *ImportConfigRequest) String() string {
 func (*ImportConfigRequest) ProtoMessage() {}
 
 func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[77]
+	mi := &file_holdfast_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4874,7 +4959,7 @@ func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigRequest.ProtoReflect.Descriptor instead.
 func (*ImportConfigRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{77}
+	return file_holdfast_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ImportConfigRequest) GetIdempotencyKey() string {
@@ -4930,7 +5015,7 @@ type ImportConfigResponse struct {
 
 func (x *ImportConfigResponse) Reset() {
 	*x = ImportConfigResponse{}
-	mi := &file_holdfast_proto_msgTypes[78]
+	mi := &file_holdfast_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4942,7 +5027,7 @@ func (x *ImportConfigResponse) String() string {
 func (*ImportConfigResponse) ProtoMessage() {}
 
 func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[78]
+	mi := &file_holdfast_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4955,7 +5040,7 @@ func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigResponse.ProtoReflect.Descriptor instead.
 func (*ImportConfigResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{78}
+	return file_holdfast_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ImportConfigResponse) GetNumber() int64 {
@@ -4992,7 +5077,7 @@ type ConfigChange struct {
 
 func (x *ConfigChange) Reset() {
 	*x = ConfigChange{}
-	mi := &file_holdfast_proto_msgTypes[79]
+	mi := &file_holdfast_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5004,7 +5089,7 @@ func (x *ConfigChange) String() string {
 func (*ConfigChange) ProtoMessage() {}
 
 func (x *ConfigChange) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[79]
+	mi := &file_holdfast_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5017,7 +5102,7 @@ func (x *ConfigChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
 func (*ConfigChange) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{79}
+	return file_holdfast_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ConfigChange) GetPath() string {
@@ -5064,7 +5149,7 @@ type ResetPasswordRequest struct {
 
 func (x *ResetPasswordRequest) Reset() {
 	*x = ResetPasswordRequest{}
-	mi := &file_holdfast_proto_msgTypes[80]
+	mi := &file_holdfast_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5076,7 +5161,7 @@ func (x *ResetPasswordRequest) String() string {
 func (*ResetPasswordRequest) ProtoMessage() {}
 
 func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[80]
+	mi := &file_holdfast_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5089,7 +5174,7 @@ func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{80}
+	return file_holdfast_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ResetPasswordRequest) GetPassword() string {
@@ -5110,7 +5195,7 @@ type ResetPasswordResponse struct {
 
 func (x *ResetPasswordResponse) Reset() {
 	*x = ResetPasswordResponse{}
-	mi := &file_holdfast_proto_msgTypes[81]
+	mi := &file_holdfast_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5122,7 +5207,7 @@ func (x *ResetPasswordResponse) String() string {
 func (*ResetPasswordResponse) ProtoMessage() {}
 
 func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[81]
+	mi := &file_holdfast_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5135,7 +5220,7 @@ func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{81}
+	return file_holdfast_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ResetPasswordResponse) GetHost() string {
@@ -5447,11 +5532,19 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04host\x18\x01 \x01(\v2\x11.holdfast.v1.HostR\x04host\x12\x14\n" +
 	"\x05alive\x18\x02 \x01(\bR\x05alive\x12\x1b\n" +
 	"\tsilent_ns\x18\x03 \x01(\x03R\bsilentNs\x12 \n" +
-	"\vcoordinator\x18\x04 \x01(\bR\vcoordinator\"U\n" +
+	"\vcoordinator\x18\x04 \x01(\bR\vcoordinator\"\x91\x01\n" +
 	"\bTakeover\x12\x1a\n" +
 	"\bpossible\x18\x01 \x01(\bR\bpossible\x12\x1b\n" +
 	"\twithin_ns\x18\x02 \x01(\x03R\bwithinNs\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\x9f\x02\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12\x1f\n" +
+	"\vby_deadline\x18\x04 \x01(\bR\n" +
+	"byDeadline\x12\x19\n" +
+	"\bby_fence\x18\x05 \x01(\bR\abyFence\"O\n" +
+	"\n" +
+	"FenceCheck\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x17\n" +
+	"\atime_ns\x18\x02 \x01(\x03R\x06timeNs\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\x9f\x02\n" +
 	"\aTimings\x12\x19\n" +
 	"\blease_ns\x18\x01 \x01(\x03R\aleaseNs\x12!\n" +
 	"\fkeepalive_ns\x18\x02 \x01(\x03R\vkeepaliveNs\x12\x19\n" +
@@ -5464,7 +5557,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\velection_ns\x18\a \x01(\x03R\n" +
 	"electionNs\x12!\n" +
 	"\fheartbeat_ns\x18\b \x01(\x03R\vheartbeatNs\x12!\n" +
-	"\fdetection_ns\x18\t \x01(\x03R\vdetectionNs\"\xce\x05\n" +
+	"\fdetection_ns\x18\t \x01(\x03R\vdetectionNs\"\x88\x06\n" +
 	"\x06Status\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -5486,7 +5579,9 @@ const file_holdfast_proto_rawDesc = "" +
 	"\apending\x18\x10 \x03(\tR\apending\x127\n" +
 	"\x06labels\x18\x11 \x03(\v2\x1f.holdfast.v1.Status.LabelsEntryR\x06labels\x12\x1b\n" +
 	"\towner_mod\x18\x12 \x01(\x03R\bownerMod\x12\x12\n" +
-	"\x04type\x18\x14 \x01(\tR\x04type\x12\x18\n" +
+	"\x04type\x18\x14 \x01(\tR\x04type\x128\n" +
+	"\vfence_check\x18\x15 \x01(\v2\x17.holdfast.v1.FenceCheckR\n" +
+	"fenceCheck\x12\x18\n" +
 	"\bas_of_ns\x18\x13 \x01(\x03R\x06asOfNs\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -5592,7 +5687,7 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
 var file_holdfast_proto_goTypes = []any{
 	(*DrainHostRequest)(nil),          // 0: holdfast.v1.DrainHostRequest
 	(*DrainHostResponse)(nil),         // 1: holdfast.v1.DrainHostResponse
@@ -5663,21 +5758,22 @@ var file_holdfast_proto_goTypes = []any{
 	(*Host)(nil),                      // 66: holdfast.v1.Host
 	(*HostStatus)(nil),                // 67: holdfast.v1.HostStatus
 	(*Takeover)(nil),                  // 68: holdfast.v1.Takeover
-	(*Timings)(nil),                   // 69: holdfast.v1.Timings
-	(*Status)(nil),                    // 70: holdfast.v1.Status
-	(*Event)(nil),                     // 71: holdfast.v1.Event
-	(*GetConfigRequest)(nil),          // 72: holdfast.v1.GetConfigRequest
-	(*GetConfigResponse)(nil),         // 73: holdfast.v1.GetConfigResponse
-	(*ListConfigsRequest)(nil),        // 74: holdfast.v1.ListConfigsRequest
-	(*ListConfigsResponse)(nil),       // 75: holdfast.v1.ListConfigsResponse
-	(*ConfigRevision)(nil),            // 76: holdfast.v1.ConfigRevision
-	(*ImportConfigRequest)(nil),       // 77: holdfast.v1.ImportConfigRequest
-	(*ImportConfigResponse)(nil),      // 78: holdfast.v1.ImportConfigResponse
-	(*ConfigChange)(nil),              // 79: holdfast.v1.ConfigChange
-	(*ResetPasswordRequest)(nil),      // 80: holdfast.v1.ResetPasswordRequest
-	(*ResetPasswordResponse)(nil),     // 81: holdfast.v1.ResetPasswordResponse
-	nil,                               // 82: holdfast.v1.Reason.ArgsEntry
-	nil,                               // 83: holdfast.v1.Status.LabelsEntry
+	(*FenceCheck)(nil),                // 69: holdfast.v1.FenceCheck
+	(*Timings)(nil),                   // 70: holdfast.v1.Timings
+	(*Status)(nil),                    // 71: holdfast.v1.Status
+	(*Event)(nil),                     // 72: holdfast.v1.Event
+	(*GetConfigRequest)(nil),          // 73: holdfast.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),         // 74: holdfast.v1.GetConfigResponse
+	(*ListConfigsRequest)(nil),        // 75: holdfast.v1.ListConfigsRequest
+	(*ListConfigsResponse)(nil),       // 76: holdfast.v1.ListConfigsResponse
+	(*ConfigRevision)(nil),            // 77: holdfast.v1.ConfigRevision
+	(*ImportConfigRequest)(nil),       // 78: holdfast.v1.ImportConfigRequest
+	(*ImportConfigResponse)(nil),      // 79: holdfast.v1.ImportConfigResponse
+	(*ConfigChange)(nil),              // 80: holdfast.v1.ConfigChange
+	(*ResetPasswordRequest)(nil),      // 81: holdfast.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),     // 82: holdfast.v1.ResetPasswordResponse
+	nil,                               // 83: holdfast.v1.Reason.ArgsEntry
+	nil,                               // 84: holdfast.v1.Status.LabelsEntry
 }
 var file_holdfast_proto_depIdxs = []int32{
 	27, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
@@ -5695,12 +5791,12 @@ var file_holdfast_proto_depIdxs = []int32{
 	29, // 12: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
 	28, // 13: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
 	28, // 14: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
-	82, // 15: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
-	70, // 16: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
-	70, // 17: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
+	83, // 15: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
+	71, // 16: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
+	71, // 17: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
 	59, // 18: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
-	71, // 19: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	71, // 20: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
+	72, // 19: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	72, // 20: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
 	54, // 21: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
 	55, // 22: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
 	55, // 23: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
@@ -5716,73 +5812,74 @@ var file_holdfast_proto_depIdxs = []int32{
 	61, // 33: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
 	67, // 34: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
 	68, // 35: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
-	69, // 36: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	83, // 37: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
-	59, // 38: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
-	76, // 39: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
-	76, // 40: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
-	79, // 41: holdfast.v1.ImportConfigResponse.changes:type_name -> holdfast.v1.ConfigChange
-	30, // 42: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	32, // 43: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
-	34, // 44: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
-	36, // 45: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
-	38, // 46: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
-	40, // 47: holdfast.v1.ClusterService.CancelMigration:input_type -> holdfast.v1.CancelMigrationRequest
-	42, // 48: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	44, // 49: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	46, // 50: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
-	48, // 51: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
-	50, // 52: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
-	52, // 53: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
-	56, // 54: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
-	72, // 55: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
-	74, // 56: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
-	77, // 57: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
-	80, // 58: holdfast.v1.ClusterService.ResetPassword:input_type -> holdfast.v1.ResetPasswordRequest
-	19, // 59: holdfast.v1.ClusterService.RenewCertificates:input_type -> holdfast.v1.RenewCertificatesRequest
-	0,  // 60: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
-	2,  // 61: holdfast.v1.JobService.RunTransition:input_type -> holdfast.v1.RunTransitionRequest
-	4,  // 62: holdfast.v1.JobService.CompareFiles:input_type -> holdfast.v1.CompareFilesRequest
-	10, // 63: holdfast.v1.JobService.WriteFiles:input_type -> holdfast.v1.WriteFilesRequest
-	8,  // 64: holdfast.v1.JobService.GetHostPorts:input_type -> holdfast.v1.GetHostPortsRequest
-	13, // 65: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
-	15, // 66: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
-	21, // 67: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
-	23, // 68: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
-	25, // 69: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
-	31, // 70: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	33, // 71: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	35, // 72: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	37, // 73: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	39, // 74: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	41, // 75: holdfast.v1.ClusterService.CancelMigration:output_type -> holdfast.v1.CancelMigrationResponse
-	43, // 76: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	45, // 77: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	47, // 78: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
-	49, // 79: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
-	51, // 80: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
-	53, // 81: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
-	57, // 82: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	73, // 83: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
-	75, // 84: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
-	78, // 85: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
-	81, // 86: holdfast.v1.ClusterService.ResetPassword:output_type -> holdfast.v1.ResetPasswordResponse
-	20, // 87: holdfast.v1.ClusterService.RenewCertificates:output_type -> holdfast.v1.RenewCertificatesResponse
-	1,  // 88: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
-	3,  // 89: holdfast.v1.JobService.RunTransition:output_type -> holdfast.v1.RunTransitionResponse
-	6,  // 90: holdfast.v1.JobService.CompareFiles:output_type -> holdfast.v1.CompareFilesResponse
-	12, // 91: holdfast.v1.JobService.WriteFiles:output_type -> holdfast.v1.WriteFilesResponse
-	9,  // 92: holdfast.v1.JobService.GetHostPorts:output_type -> holdfast.v1.GetHostPortsResponse
-	14, // 93: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
-	16, // 94: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
-	22, // 95: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
-	24, // 96: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
-	26, // 97: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
-	70, // [70:98] is the sub-list for method output_type
-	42, // [42:70] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	70, // 36: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
+	84, // 37: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
+	69, // 38: holdfast.v1.Status.fence_check:type_name -> holdfast.v1.FenceCheck
+	59, // 39: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
+	77, // 40: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
+	77, // 41: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
+	80, // 42: holdfast.v1.ImportConfigResponse.changes:type_name -> holdfast.v1.ConfigChange
+	30, // 43: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	32, // 44: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
+	34, // 45: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
+	36, // 46: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
+	38, // 47: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
+	40, // 48: holdfast.v1.ClusterService.CancelMigration:input_type -> holdfast.v1.CancelMigrationRequest
+	42, // 49: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	44, // 50: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	46, // 51: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
+	48, // 52: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
+	50, // 53: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
+	52, // 54: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
+	56, // 55: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
+	73, // 56: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
+	75, // 57: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
+	78, // 58: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
+	81, // 59: holdfast.v1.ClusterService.ResetPassword:input_type -> holdfast.v1.ResetPasswordRequest
+	19, // 60: holdfast.v1.ClusterService.RenewCertificates:input_type -> holdfast.v1.RenewCertificatesRequest
+	0,  // 61: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
+	2,  // 62: holdfast.v1.JobService.RunTransition:input_type -> holdfast.v1.RunTransitionRequest
+	4,  // 63: holdfast.v1.JobService.CompareFiles:input_type -> holdfast.v1.CompareFilesRequest
+	10, // 64: holdfast.v1.JobService.WriteFiles:input_type -> holdfast.v1.WriteFilesRequest
+	8,  // 65: holdfast.v1.JobService.GetHostPorts:input_type -> holdfast.v1.GetHostPortsRequest
+	13, // 66: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
+	15, // 67: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
+	21, // 68: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
+	23, // 69: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
+	25, // 70: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
+	31, // 71: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	33, // 72: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	35, // 73: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	37, // 74: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	39, // 75: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	41, // 76: holdfast.v1.ClusterService.CancelMigration:output_type -> holdfast.v1.CancelMigrationResponse
+	43, // 77: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	45, // 78: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	47, // 79: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	49, // 80: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
+	51, // 81: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	53, // 82: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	57, // 83: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	74, // 84: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
+	76, // 85: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
+	79, // 86: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
+	82, // 87: holdfast.v1.ClusterService.ResetPassword:output_type -> holdfast.v1.ResetPasswordResponse
+	20, // 88: holdfast.v1.ClusterService.RenewCertificates:output_type -> holdfast.v1.RenewCertificatesResponse
+	1,  // 89: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
+	3,  // 90: holdfast.v1.JobService.RunTransition:output_type -> holdfast.v1.RunTransitionResponse
+	6,  // 91: holdfast.v1.JobService.CompareFiles:output_type -> holdfast.v1.CompareFilesResponse
+	12, // 92: holdfast.v1.JobService.WriteFiles:output_type -> holdfast.v1.WriteFilesResponse
+	9,  // 93: holdfast.v1.JobService.GetHostPorts:output_type -> holdfast.v1.GetHostPortsResponse
+	14, // 94: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
+	16, // 95: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
+	22, // 96: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
+	24, // 97: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
+	26, // 98: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
+	71, // [71:99] is the sub-list for method output_type
+	43, // [43:71] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -5796,7 +5893,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   84,
+			NumMessages:   85,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

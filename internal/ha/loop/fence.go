@@ -2,7 +2,6 @@ package loop
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/ha"
 	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/text"
 )
 
 // Fencer is the port to fence devices.
@@ -40,10 +40,11 @@ func (a *Agent) fence(act ha.Fence) call {
 	}}
 }
 
-// Intervals of looking at the fence devices.
+// Bounds of looking at the fence devices.
 const (
 	deviceEvery  = time.Minute
 	deviceWithin = 15 * time.Second
+	maxDeviceWhy = 2000 // bytes
 )
 
 // checkDevices asks, again and again, the fence devices of the next member in the
@@ -67,15 +68,19 @@ func (a *Agent) checkDevices(ctx context.Context) {
 		again := deviceEvery
 		if host == "" {
 			again = healthEvery
-		} else if len(devices) > 0 {
-			cctx, cancel := context.WithTimeout(ctx, deviceWithin)
-			err := a.Fencer.Check(cctx, devices, machine)
-			cancel()
-			a.post(ctx, func() {
-				a.s.devices = ""
+		} else {
+			var looked cluster.FenceCheck // without devices: at none
+			if len(devices) > 0 {
+				cctx, cancel := context.WithTimeout(ctx, deviceWithin)
+				err := a.Fencer.Check(cctx, devices, machine)
+				cancel()
+				looked = cluster.FenceCheck{Host: host, Time: time.Now().UTC()}
 				if err != nil {
-					a.s.devices = fmt.Sprintf("the fence device of host %s: %v", host, err)
+					looked.Error = text.Cut(err.Error(), maxDeviceWhy)
 				}
+			}
+			a.post(ctx, func() {
+				a.s.looked = looked
 				a.describe()
 			})
 		}

@@ -124,6 +124,12 @@ func TestADeadFenceDeviceLeavesTheDeadline(t *testing.T) {
 			if h.Alive && !strings.Contains(h.Why, "the fence device of host ") {
 				t.Errorf("%s says %q, nothing of the dead device", h.Name, h.Why)
 			}
+			if !h.Alive {
+				continue
+			}
+			if c := w.hosts[h.Name].agent.Status().FenceCheck; c.Host == "" || c.Error != "no answer" || time.Since(c.Time) > 2*deviceEvery {
+				t.Errorf("the status of %s tells %+v", h.Name, c)
+			}
 		}
 		events, _, err := w.hosts["h2"].agent.Events(t.Context(), 0, 1000)
 		if err != nil && w.hosts["h2"].stop != nil {

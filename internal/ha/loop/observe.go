@@ -223,8 +223,8 @@ func (a *Agent) describe() {
 	if m.Guest.Seen.Panicked {
 		all = append(all, "the guest's kernel has panicked")
 	}
-	if a.s.devices != "" {
-		all = append(all, a.s.devices)
+	if l := a.s.looked; l.Error != "" {
+		all = append(all, fmt.Sprintf("the fence device of host %s: %v", l.Host, l.Error))
 	}
 	if a.s.trouble != "" {
 		all = append(all, a.s.trouble)

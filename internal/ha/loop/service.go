@@ -44,7 +44,7 @@ func (a *Agent) status() cluster.Status {
 		Time: time.Now(), Cluster: a.Cluster, Type: a.s.cfg.Type, Self: a.Host, Connected: a.s.storeErr == nil && v.Synced,
 		Coordinator: v.Coord.Host, Term: v.Coord.Mod, Want: v.Want.Want, Owner: v.Owner.Owner, OwnerMod: v.Owner.Mod,
 		Takeover: heard.Takeover(), Waiting: v.Waiting(), Timings: v.Timings, Members: v.Order,
-		Pending: a.s.pending, Labels: a.s.cfg.Labels,
+		Pending: a.s.pending, Labels: a.s.cfg.Labels, FenceCheck: a.s.looked,
 	}
 	if a.s.storeErr != nil {
 		st.StoreError = a.s.storeErr.Error()

@@ -34,7 +34,6 @@ type state struct {
 	trouble     string          // of this host, as Parts.Trouble told it last
 	gen         uint64          // the store's restore generation; 0: none is written, which means 1
 	panicked    cluster.Instant // since when the guest is seen as panicked; 0: it is not
-	devices     string          // what is wrong with the fence devices that this host looks after, "" for nothing
 	ill         verdict         // of the health check
 	storage     string          // why the shared storage does not work here, "" when it does
 	hangs       bool            // it does not answer at all
@@ -53,6 +52,8 @@ type state struct {
 	lateUntil   cluster.Instant
 	peers       map[cluster.HostID]netip.AddrPort
 	rhythm      *Rhythm
+
+	looked cluster.FenceCheck // at the fence devices that this host looks after
 }
 
 // renewal is the last one of a host, as this agent learnt of it. The host's record may have been changed since by another one.

@@ -236,6 +236,8 @@ func (r *reader) text(s string) {
 		return // of those what is translated is taken where it is
 	case r.ofOtherTool():
 		return // word by word
+	case r.dir == "internal/web/metrics":
+		return // for programs: what metrics mean, and errors for the log
 	case strings.HasPrefix(r.dir, "testbed/") && r.dir != "testbed/demo":
 		return // for those who develop: of their tools the help, and the laboratory's errors
 	}
