@@ -91,7 +91,10 @@ func nameOf(file string) (name, lang string) {
 // read makes the pages of all files.
 func read(files fs.FS) (*Library, error) {
 	l := &Library{pages: map[string]map[string]*Page{}}
-	known := func(file string) bool { info, err := fs.Stat(files, file); return err == nil && info.Mode().IsRegular() }
+	known := func(file string) bool {
+		info, err := fs.Stat(files, file)
+		return err == nil && info.Mode().IsRegular()
+	}
 	err := fs.WalkDir(files, ".", func(file string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || path.Ext(file) != ending {
 			return err

@@ -54,7 +54,7 @@ func (l *links) Transform(root *ast.Document, _ text.Reader, _ parser.Context) {
 // away marks a link to another site, which is not told where it was followed from.
 func away(n ast.Node, to string) {
 	if strings.HasPrefix(to, "https://") {
-		n.SetAttributeString("rel", []byte("noreferrer noopener"))
+		n.SetAttributeString("rel", []byte("noreferrer"))
 	}
 }
 
