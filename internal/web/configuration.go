@@ -263,7 +263,7 @@ func typed(r *http.Request) (e edited, err error) {
 		}
 		return e, fail.Errorf(fail.Invalid, "read the form: %w", err)
 	}
-	e.text = strings.ReplaceAll(r.PostFormValue("text"), "\r\n", "\n")
+	e.text = strings.ToValidUTF8(strings.ReplaceAll(r.PostFormValue("text"), "\r\n", "\n"), "\ufffd")
 	e.key = r.PostFormValue("key")
 	base := r.PostFormValue("base")
 	if r.PostFormValue("do") == "rebase" {
@@ -282,13 +282,26 @@ func (v *view) check(ctx context.Context, e *edited) error {
 		}
 		return v.meanwhile(ctx, e, err)
 	}
-	_, _, warnings := config.Parse(e.name(), []byte(e.text), config.Options{AllowUndersized: true})
+	warnings := e.warnings()
+	plan.Warnings = others(plan.Warnings, warnings)
 	for _, w := range warnings {
-		plan.Warnings = slices.DeleteFunc(plan.Warnings, func(s string) bool { return s == w.String() })
 		e.findings = append(e.findings, e.found(w.Place.Line, w.Place.Column, finding{field: w.Path, text: w.Text, warning: true}))
 	}
 	e.plan, e.checked, e.key = &plan, e.digest(), api.NewKey()
 	return nil
+}
+
+// warnings are those about the text itself, which a check shows at their places.
+func (e *edited) warnings() []config.Warning {
+	_, _, all := config.Parse(e.name(), []byte(e.text), config.Options{AllowUndersized: true})
+	return all
+}
+
+// others are the warnings that are not about the text.
+func others(all []string, ofText []config.Warning) []string {
+	return slices.DeleteFunc(all, func(s string) bool {
+		return slices.ContainsFunc(ofText, func(w config.Warning) bool { return w.String() == s })
+	})
 }
 
 // faults are those that the agent has refused the text for: it knows what is allowed there, and tells of many only the first.
@@ -338,6 +351,7 @@ func (v *view) meanwhile(ctx context.Context, e *edited, refused error) error {
 // importConfiguration imports what was checked.
 func (c *Console) importConfiguration(w http.ResponseWriter, r *http.Request, v *view, e edited) {
 	done, err := v.api.ImportConfig(r.Context(), config.Import{Key: e.key, Name: e.name(), Text: e.text, Base: e.base})
+	done.Warnings = others(done.Warnings, e.warnings())
 	switch {
 	case err != nil:
 		err = v.meanwhile(r.Context(), &e, err)
