@@ -368,9 +368,9 @@ func (c *Console) importConfiguration(w http.ResponseWriter, r *http.Request, v 
 // by says who has made a revision, and when.
 func by(v *view, r config.Revision) string {
 	if r.Time.IsZero() { // nobody has imported it
-		return v.T("by the installation")
+		return v.T("put there by the installation")
 	}
-	return v.T("by " + told.Or(r.User, "unknown") + " on " + told.Or(r.Host, "unknown") + ", " + told.WallClock(r.Time))
+	return v.T("imported by " + told.Or(r.User, "unknown") + " on host " + told.Or(r.Host, "unknown") + " at " + told.WallClock(r.Time))
 }
 
 // rows is how high the editor is.

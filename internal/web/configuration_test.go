@@ -111,7 +111,7 @@ func TestConfigurationIsShown(t *testing.T) {
 			t.Errorf("%s is replaced under the hands of who reads it", path)
 		}
 	}
-	has("/configuration", "CPU: 5", "revision 2, in force", "by alice on node1", "by the installation", "/configuration/revisions/1", "as of ",
+	has("/configuration", "CPU: 5", "revision 2, in force", "imported by alice on host node1 at 2027-01-15", "put there by the installation", "/configuration/revisions/1", "as of ",
 		`href="/help/configuration#changing-it"`)
 	has("/configuration/revisions/2", "What differs from revision 1", "CPU: 4 -&gt; 5", `<span class="removed">-CPU: 4`, `<span class="added">+CPU: 5`)
 	has("/configuration/revisions/1", "The one before is not kept.", "CPU: 4")
@@ -189,7 +189,7 @@ func TestWhatAnImportDoesNotDo(t *testing.T) {
 	f := formOf(t, body)
 	f.text = strings.Replace(f.text, "/srv/shared", "/srv/other", 1)
 	code, body, _ := x.press(c, "check", f)
-	for _, want := range []string{"can not be changed while the cluster runs:", "ImageFolder", "because ", "The others can be imported by themselves."} {
+	for _, want := range []string{"can not be changed while the cluster runs:", "ImageFolder", "it names the disk", "The others can be imported by themselves."} {
 		if code != http.StatusOK || !strings.Contains(body, want) || strings.Contains(body, `value="import"`) {
 			t.Errorf("%d, without %q: %s", code, want, body)
 		}

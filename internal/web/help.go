@@ -89,6 +89,17 @@ func tagOf(p *help.Page) string {
 	return map[string]string{"zh": "zh-CN"}[p.Lang] + map[string]string{"en": "en"}[p.Lang]
 }
 
+// inOther is a page in the other language, nil when it has only one.
+func inOther(p *help.Page) *help.Page {
+	if o := help.All().Page(p.Name, map[string]string{"en": "zh", "zh": "en"}[p.Lang]); o.Lang != p.Lang {
+		return o
+	}
+	return nil
+}
+
+// tongue is the name of a page's language, in that language.
+func tongue(p *help.Page) string { return map[string]string{"en": "English", "zh": "中文"}[p.Lang] }
+
 // hitPath is where a hit stands.
 func hitPath(h help.Hit) templ.SafeURL {
 	to := help.Root + "/" + h.Name
