@@ -278,6 +278,9 @@ func (v *view) check(ctx context.Context, e *edited) error {
 	plan, err := v.api.ImportConfig(ctx, config.Import{Name: e.name(), Text: e.text, Base: e.base, Check: true})
 	if err != nil {
 		if e.findings = e.faults(err); len(e.findings) > 0 {
+			if len(e.findings) == 1 {
+				return fail.Errorf(fail.Invalid, "The configuration has a fault. Nothing was imported.")
+			}
 			return fail.Errorf(fail.Invalid, "The configuration has %d faults. Nothing was imported.", len(e.findings))
 		}
 		return v.meanwhile(ctx, e, err)
@@ -306,7 +309,7 @@ func others(all []string, ofText []config.Warning) []string {
 
 // faults are those that the agent has refused the text for: it knows what is allowed there, and tells of many only the first.
 func (e *edited) faults(refused error) (out []finding) {
-	for _, small := range []bool{true, false} {
+	for _, small := range []bool{false, true} { // of a management VM for tests less is a fault: a part of what is one otherwise
 		_, faults, _ := config.Parse(e.name(), []byte(e.text), config.Options{AllowUndersized: small})
 		if len(faults) == 0 || !strings.Contains(refused.Error(), config.Faults(faults).Error()) {
 			continue

@@ -52,8 +52,8 @@ func formOf(t *testing.T, body string) (f form) {
 // press presses a button of the editor. A browser sends line breaks as CR LF.
 func (x *site) press(c *http.Client, button string, f form) (code int, body, location string) {
 	x.t.Helper()
-	return x.post(c, "/configuration/edit", "do", button, "text", strings.ReplaceAll(f.text, "\n", "\r\n"), "base", f.base, "checked", f.checked,
-		"key", f.key, "now", f.now)
+	return x.post(c, "/configuration/edit", "do", button, "text", strings.ReplaceAll(f.text, "\n", "\r\n"), "base", f.base,
+		"checked", f.checked, "key", f.key, "now", f.now)
 }
 
 // inForce is the number of the revision in force.
@@ -91,7 +91,8 @@ func TestConfigurationRights(t *testing.T) {
 	if n := x.inForce(); n != 2 {
 		t.Errorf("revision %d", n)
 	}
-	if code, _, to := x.press(x.browser(), "check", form{text: "{}", base: "2"}); code != http.StatusSeeOther || !strings.HasPrefix(to, "/login") {
+	code, _, to := x.press(x.browser(), "check", form{text: "{}", base: "2"})
+	if code != http.StatusSeeOther || !strings.HasPrefix(to, "/login") {
 		t.Errorf("who has not logged in: %d, to %q", code, to)
 	}
 }
@@ -111,14 +112,16 @@ func TestConfigurationIsShown(t *testing.T) {
 			t.Errorf("%s is replaced under the hands of who reads it", path)
 		}
 	}
-	has("/configuration", "CPU: 5", "revision 2, in force", "imported by alice on host node1 at 2027-01-15", "put there by the installation", "/configuration/revisions/1", "as of ",
+	has("/configuration", "CPU: 5", "revision 2, in force", "imported by alice on host node1 at 2027-01-15",
+		"put there by the installation", "/configuration/revisions/1", "as of ",
 		`href="/help/configuration#changing-it"`)
-	has("/configuration/revisions/2", "What differs from revision 1", "CPU: 4 -&gt; 5", `<span class="removed">-CPU: 4`, `<span class="added">+CPU: 5`)
+	has("/configuration/revisions/2", "What differs from revision 1", "CPU: 4 -&gt; 5",
+		`<span class="removed">-CPU: 4`, `<span class="added">+CPU: 5`)
 	has("/configuration/revisions/1", "The one before is not kept.", "CPU: 4")
 	has("/configuration/revisions/1?with=2", "CPU: 5 -&gt; 4", `<option value="2" selected>`)
 	has("/configuration/edit?from=1", "CPU: 4", `name="base" value="2"`, "This is the text of revision 1.")
-	for _, path := range []string{"/configuration/revisions/9", "/configuration/revisions/x", "/configuration/revisions/-1", "/configuration/revisions/1?with=x",
-		"/configuration/edit?from=0", "/configuration/revisions/1/file?form=xml"} {
+	for _, path := range []string{"/configuration/revisions/9", "/configuration/revisions/x", "/configuration/revisions/-1",
+		"/configuration/revisions/1?with=x", "/configuration/edit?from=0", "/configuration/revisions/1/file?form=xml"} {
 		if code, body, _ := x.get(c, path); code != http.StatusBadRequest {
 			t.Errorf("%s: %d: %s", path, code, body)
 		}
@@ -147,8 +150,8 @@ func TestConfigurationIsImported(t *testing.T) {
 		t.Errorf("%d: %s", code, body)
 	}
 	f.text = strings.Replace(f.text, "CPU: 5", "CPU: 6", 1)
-	if code, body, _ := x.press(c, "import", f); code != http.StatusOK || !strings.Contains(body, "It has been checked now, and nothing was imported.") ||
-		x.inForce() != 2 {
+	if code, body, _ := x.press(c, "import", f); code != http.StatusOK || x.inForce() != 2 ||
+		!strings.Contains(body, "It has been checked now, and nothing was imported.") {
 		t.Fatalf("without a check: %d, revision %d: %s", code, x.inForce(), body)
 	}
 	code, body, _ := x.press(c, "check", f)
@@ -189,7 +192,8 @@ func TestWhatAnImportDoesNotDo(t *testing.T) {
 	f := formOf(t, body)
 	f.text = strings.Replace(f.text, "/srv/shared", "/srv/other", 1)
 	code, body, _ := x.press(c, "check", f)
-	for _, want := range []string{"can not be changed while the cluster runs:", "ImageFolder", "it names the disk", "The others can be imported by themselves."} {
+	for _, want := range []string{"can not be changed while the cluster runs:", "ImageFolder", "it names the disk",
+		"The others can be imported by themselves."} {
 		if code != http.StatusOK || !strings.Contains(body, want) || strings.Contains(body, `value="import"`) {
 			t.Errorf("%d, without %q: %s", code, want, body)
 		}
@@ -214,11 +218,13 @@ func TestFindings(t *testing.T) {
 		"two faults": {strings.Replace(strings.Replace(good, "CPU: 5", "CPU: 0", 1), "02:00:5e:10:00:01", "02:00", 1),
 			[]string{"The configuration has 2 faults.", `data-line="6"`, "<b class=\"mono\">CPU</b>", "<code>&#34;0&#34;</code>", "want 4 to 1024",
 				`<span class="here"><i>6</i>CPU: 0`, "Network[0].MacAddress"}},
-		"an unknown field": {good + "Cpus: 3\n", []string{"unknown field", "Cpus", "The configuration has 1 faults."}},
-		"no YAML":          {good + "\tx: [", []string{"The configuration has 1 faults.", "data-line="}},
+		"too small, and another fault": {strings.Replace(strings.Replace(good, "CPU: 5", "CPU: 2", 1), "02:00:5e:10:00:01", "02:00", 1),
+			[]string{"The configuration has 2 faults.", "want 4 to 1024", "Network[0].MacAddress"}},
+		"an unknown field": {good + "Cpus: 3\n", []string{"unknown field", "Cpus", "The configuration has a fault."}},
+		"no YAML":          {good + "\tx: [", []string{"The configuration has a fault.", "data-line="}},
 		"many":             {good + long.String(), []string{"The configuration has 40 faults.", "No39"}},
 		"nothing":          {"", []string{"The configuration has "}},
-		"binary":           {good + "\x00\xff", []string{"The configuration has 1 faults."}},
+		"binary":           {good + "\x00\xff", []string{"The configuration has a fault."}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x.t = t
@@ -236,7 +242,7 @@ func TestFindings(t *testing.T) {
 	}
 	x.t = t
 	f.text = good + "# " + strings.Repeat("\x01", config.MaxImport)
-	if code, body, _ := x.press(c, "check", f); code != http.StatusBadRequest || !strings.Contains(body, "The configuration has 1 faults.") {
+	if code, body, _ := x.press(c, "check", f); code != http.StatusBadRequest || !strings.Contains(body, "The configuration has a fault.") {
 		t.Errorf("as long as it may be: %d: %.3000s", code, body)
 	}
 	f.text = strings.Repeat("\x01", 2*config.MaxImport)

@@ -24,12 +24,12 @@ type shelf struct {
 
 // shelves are those of the first page. What has no place there stands on one more.
 var shelves = []shelf{
-	{title: "Running it", names: []string{"operations", "console", "commands", "configuration", "prerequisites", "install", "packages", "rights",
-		"inventory", "probe"}},
+	{title: "Running it", names: []string{"operations", "console", "commands", "configuration", "prerequisites", "install", "packages",
+		"rights", "inventory", "probe"}},
 	{title: "A pair", names: []string{"pair"}},
 	{title: "Upgrades", names: []string{"upgrade", "bundle", "paths", "appctl"}},
-	{title: "Transitions", names: []string{"transition", "transition-db", "mapping", "transition-net", "transition-config", "transition-collect",
-		"transition-features", "transition-pin", "transition-steps"}},
+	{title: "Transitions", names: []string{"transition", "transition-db", "mapping", "transition-net", "transition-config",
+		"transition-collect", "transition-features", "transition-pin", "transition-steps"}},
 	{title: "From another tool", names: []string{"from/zsha", "from/cas", "from/cantian", "from/usphere", "from/openstack-360"}},
 	{title: "How it works", names: []string{"promises", "safety", "glossary", "limits", "records"}},
 }

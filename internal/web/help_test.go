@@ -61,6 +61,15 @@ func TestHelp(t *testing.T) {
 			t.Errorf("nothing links %s", name)
 		}
 	}
+	for _, p := range pages {
+		name, anchor, _ := strings.Cut(p.help, "#")
+		if p.help == "" {
+			continue
+		}
+		if to := help.All().Page(name, "en"); to == nil || anchor != "" && !to.Has(anchor) {
+			t.Errorf("%s has its help on %s, which there is not", p.path, p.help)
+		}
+	}
 	for _, shelf := range shelves {
 		for _, n := range shelf.names {
 			if help.All().Page(n, "en") == nil {
@@ -74,7 +83,8 @@ func TestHelp(t *testing.T) {
 func TestHelpHasNoOtherFiles(t *testing.T) {
 	x := newSite(t)
 	c := x.as("the-viewer")
-	for _, path := range []string{"/help/nothing", "/help/operations.md", "/help/..%2f..%2fgo.mod", "/help/../docs.go", "/help/from", "/help/from/",
+	for _, path := range []string{"/help/nothing", "/help/operations.md", "/help/..%2f..%2fgo.mod", "/help/../docs.go",
+		"/help/from", "/help/from/",
 		"/help/%2e%2e/%2e%2e/etc/passwd", "/help//etc/passwd", "/help/promises.zh-CN", "/help/OPERATIONS", "/help/%00"} {
 		code, body, to := x.get(c, path)
 		if code == http.StatusMovedPermanently || code == http.StatusTemporaryRedirect { // the path is made clean first

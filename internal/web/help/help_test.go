@@ -127,7 +127,8 @@ func TestMarkup(t *testing.T) {
 
 func TestSearch(t *testing.T) {
 	l := All()
-	for q, want := range map[string]string{"Credential file": "configuration", "fence  DEVICE": "", "看门狗": "", "<script>": "", "confirm-off": ""} {
+	for q, want := range map[string]string{"Credential file": "configuration", "fence  DEVICE": "", "看门狗": "", "<script>": "",
+		"confirm-off": ""} {
 		hits := l.Search(q, map[bool]string{true: "zh", false: "en"}[q == "看门狗"])
 		if q == "<script>" {
 			if len(hits) > 0 {
