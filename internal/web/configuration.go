@@ -253,6 +253,22 @@ func (c *Console) editConfiguration(w http.ResponseWriter, r *http.Request, v *v
 	c.show(w, r, code, whole(v, editor(v, e)))
 }
 
+// kept has who is no longer logged in keep what was typed: the browser has it, and sends it again.
+func (c *Console) kept(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, is := c.user(r.Context()); is {
+			next.ServeHTTP(w, r)
+			return
+		}
+		v := c.view(r)
+		v.Title = v.T("Log in")
+		err := fail.Errorf(fail.Denied, "You are no longer logged in. Nothing was checked, and nothing was imported.").
+			With("log in on another page, then reload this one: your browser sends your text again")
+		v.fail(err)
+		c.show(w, r, httpCode(err), loginAgain(v))
+	})
+}
+
 // typed reads what was typed.
 func typed(r *http.Request) (e edited, err error) {
 	if err := r.ParseForm(); err != nil {

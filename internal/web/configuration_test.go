@@ -91,9 +91,9 @@ func TestConfigurationRights(t *testing.T) {
 	if n := x.inForce(); n != 2 {
 		t.Errorf("revision %d", n)
 	}
-	code, _, to := x.press(x.browser(), "check", form{text: "{}", base: "2"})
-	if code != http.StatusSeeOther || !strings.HasPrefix(to, "/login") {
-		t.Errorf("who has not logged in: %d, to %q", code, to)
+	code, body, _ := x.press(x.browser(), "check", form{text: "{}", base: "2"})
+	if code != http.StatusForbidden || !strings.Contains(body, "your browser sends your text again") || strings.Contains(body, "textarea") {
+		t.Errorf("who has not logged in: %d: %s", code, body)
 	}
 }
 

@@ -194,7 +194,7 @@ func (c *Console) routes() http.Handler {
 	}
 	mux.Handle("POST /hosts/{host}/maintenance", c.loggedIn(c.maintenance))
 	mux.Handle("GET /configuration/revisions/{number}/file", c.loggedIn(c.configurationFile))
-	mux.Handle("POST /configuration/edit", c.loggedIn(c.editConfiguration))
+	mux.Handle("POST /configuration/edit", c.kept(c.loggedIn(c.editConfiguration)))
 	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
 	return headers(protection.Handler(bounded(c.sessions.LoadAndSave(mux))))
