@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"holdfast/internal/lib/strictyaml"
 )
 
 // Effect says when a changed field of the configuration takes effect in a cluster
@@ -156,6 +158,15 @@ func (cl Cluster) JSON() []byte {
 		panic(fmt.Sprintf("write a configuration: %v", err)) // it holds nothing that JSON has not
 	}
 	return append(b, '\n')
+}
+
+// YAML is the configuration as a file whose name ends in .yaml has it, which Parse reads again.
+func (cl Cluster) YAML() []byte {
+	b, err := strictyaml.FromJSON(cl.JSON())
+	if err != nil {
+		panic(fmt.Sprintf("write a configuration: %v", err)) // it was written just now
+	}
+	return b
 }
 
 // walk adds what differs between two values at a path: of objects and of lists of

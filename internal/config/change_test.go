@@ -23,18 +23,22 @@ func TestEveryFieldHasAnEffect(t *testing.T) {
 	}
 }
 
-// TestWrittenConfigurationsLoadEqual: what JSON writes is what was read.
+// TestWrittenConfigurationsLoadEqual: what JSON and YAML write is what was read.
 func TestWrittenConfigurationsLoadEqual(t *testing.T) {
-	for _, f := range []string{"base.json", "source-form.json"} {
+	for _, f := range []string{"base.json", "source-form.json", "pair.json"} {
 		cl, faults, _ := Parse(f, []byte(fixture(t, f)), Options{})
 		wantFaults(t, faults)
-		again, faults, _ := Parse("written.json", cl.JSON(), Options{})
-		wantFaults(t, faults)
-		if !reflect.DeepEqual(cl, again) {
-			t.Errorf("%s: read back as\n%s", f, again.JSON())
-		}
-		if d := Diff(cl, again); len(d) > 0 {
-			t.Errorf("%s: read back with differences %v", f, d)
+		cl.Labels = map[string]string{"a": "yes", "b": "0x10", "c": "12:30", "d": "~", "e": "# no comment", "f": "é <&> \u2028"}
+		cl.TimingConf.Drift = 0.01
+		for name, text := range map[string][]byte{"written.json": cl.JSON(), "written.yaml": cl.YAML()} {
+			again, faults, _ := Parse(name, text, Options{})
+			wantFaults(t, faults)
+			if !reflect.DeepEqual(cl, again) {
+				t.Errorf("%s as %s: read back as\n%s", f, name, again.JSON())
+			}
+			if d := Diff(cl, again); len(d) > 0 {
+				t.Errorf("%s as %s: read back with differences %v", f, name, d)
+			}
 		}
 	}
 }

@@ -43,8 +43,7 @@ func (f filter) of(events []cluster.Event) []cluster.Event {
 
 // newest are the first n of those.
 func (f filter) newest(events []cluster.Event, n int) []cluster.Event {
-	all := f.of(events)
-	return all[:min(n, len(all))]
+	return first(f.of(events), n)
 }
 
 // url is a path with this filter.

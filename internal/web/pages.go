@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 
@@ -12,11 +13,14 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// page is one with a live part, which is made anew with each status.
+// page is one with a live part, which is made anew with each status, or one that stands still.
 type page struct {
 	path  string       // a pattern of http.ServeMux
 	title string       // in the menu, and of the page where part gives none
 	least cluster.Role // "": of all who are logged in
+	help  string       // the page about it, under /help
+	still bool         // it is made once: somebody reads or types there
+	in    *page        // the page of the menu that it belongs to; nil: it is of the menu itself
 	// part makes what changes by itself, from the view, and from what else it asks of the API by v.api. It is made once for all
 	// who have the same role and language, and has nothing of who looks.
 	part func(ctx context.Context, v *view) (templ.Component, error)
@@ -24,15 +28,21 @@ type page struct {
 
 // pages are all, those of the menu first, in its order.
 var (
+	hostsPage  = &page{path: "/hosts", title: "Hosts", help: "operations#host-table", part: byStatus(hosts)}
+	eventsPage = &page{path: "/events", title: "Events", help: "operations#what-happens-when", part: byStatus(events)}
+
 	menu = []*page{
-		{path: "/{$}", title: "Overview", part: byStatus(overview)},
-		{path: "/hosts", title: "Hosts", part: byStatus(hosts)},
-		{path: "/events", title: "Events", part: byStatus(events)},
-		{path: "/users", title: "Users", least: cluster.Admin, part: usersPart},
+		{path: "/{$}", title: "Overview", help: "operations#what-status-says-and-what-to-do", part: byStatus(overview)},
+		hostsPage,
+		eventsPage,
+		configurationPage,
+		{path: "/users", title: "Users", help: "console#users", least: cluster.Admin, part: usersPart},
+		helpPage,
 	}
 	pages = slices.Concat(menu, []*page{
-		{path: "/hosts/{host}", title: "Host", part: hostPart},
-		{path: "/failovers/{at}", title: "Failover", part: failoverPart},
+		{path: "/hosts/{host}", title: "Host", in: hostsPage, help: "operations#host-table", part: hostPart},
+		{path: "/failovers/{at}", title: "Failover", in: eventsPage, help: "safety", part: failoverPart},
+		revisionPage, editPage, helpTextPage,
 	})
 )
 
@@ -48,6 +58,9 @@ func (p *page) href() string {
 	}
 	return p.path
 }
+
+// leads reports whether a page is the one of the menu that another belongs to.
+func (p *page) leads(to *page) bool { return to != nil && (to == p || to.in == p) }
 
 // errNoPage is what a page answers about something that there is not.
 var errNoPage = fail.Errorf(fail.Invalid, "There is no such page.")
@@ -70,18 +83,23 @@ func (p *page) may(v *view) error {
 // whole answers with a whole page.
 func (c *Console) whole(p *page) http.Handler {
 	return c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) {
-		c.live.look(r.Context())
+		if !p.still {
+			c.live.look(r.Context())
+		}
 		c.live.fill(v)
 		err := p.may(v)
 		var part templ.Component
 		if err == nil {
 			part, err = p.make(r.Context(), v)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errNoPage):
+			c.notFound(w, r, v)
+		case err != nil:
 			c.fails(w, r, err)
-			return
+		default:
+			c.show(w, r, http.StatusOK, whole(v, part))
 		}
-		c.show(w, r, http.StatusOK, whole(v, part))
 	})
 }
 

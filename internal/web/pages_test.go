@@ -56,7 +56,9 @@ func TestPages(t *testing.T) {
 	at := time.Unix(1_800_000_000, 5)
 	x.cluster.Log(cluster.Event{Kind: cluster.EvTakeover, Time: at, Host: "node2", To: "node1", Wait: 9 * time.Second,
 		Proof: cluster.ProofDeadline})
-	paths := map[string]string{"/{$}": "/", "/hosts/{host}": "/hosts/node2", "/failovers/{at}": fmt.Sprintf("/failovers/%d", at.UnixNano())}
+	x.cluster.SetConfig("{}", "root", at)
+	paths := map[string]string{"/{$}": "/", configurationPage.path + "/revisions/{number}": configurationPage.path + "/revisions/1",
+		"/help/{name...}": "/help/pair", "/hosts/{host}": "/hosts/node2", "/failovers/{at}": fmt.Sprintf("/failovers/%d", at.UnixNano())}
 	for _, p := range pages {
 		path := paths[p.path]
 		if path == "" {

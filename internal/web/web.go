@@ -62,17 +62,19 @@ type Console struct {
 
 // Bounds of connections and requests. A browser opens six connections at once; those of a network share an address.
 const (
-	perAddress   = 32
-	ofAll        = 1024
-	headerTime   = 5 * time.Second
-	bodyTime     = 10 * time.Second
-	answerTime   = 30 * time.Second
-	maxStreams   = 64 // at once on one connection
-	idleTime     = 2 * time.Minute
-	maxHeader    = 16 << 10
-	maxForm      = 64 << 10
-	drainTime    = 3 * time.Second
-	sessionHours = 12
+	perAddress = 32
+	ofAll      = 1024
+	headerTime = 5 * time.Second
+	bodyTime   = 10 * time.Second
+	answerTime = 30 * time.Second
+	maxStreams = 64 // at once on one connection
+	idleTime   = 2 * time.Minute
+	maxHeader  = 16 << 10
+	maxForm    = 64 << 10
+	// of a configuration of config.MaxImport, each byte of which may take three
+	maxConfigForm = 3*config.MaxImport + maxForm
+	drainTime     = 3 * time.Second
+	sessionHours  = 12
 )
 
 // shaking bounds connections in their handshakes.
@@ -189,9 +191,14 @@ func (c *Console) routes() http.Handler {
 	mux.Handle("POST /password", c.loggedIn(c.password))
 	for _, p := range pages {
 		mux.Handle("GET "+p.path, c.whole(p))
+		if p.still {
+			continue
+		}
 		mux.Handle("GET /live"+p.path, c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.stream(p, w, r, v) }))
 	}
 	mux.Handle("GET /export/events/{form}", c.loggedIn(c.eventsFile))
+	mux.Handle("GET /configuration/revisions/{number}/file", c.loggedIn(c.configurationFile))
+	mux.Handle("POST /configuration/edit", c.kept(c.loggedIn(c.editConfiguration)))
 	for path, answer := range c.orders() {
 		mux.Handle("POST "+path, c.loggedIn(answer))
 	}
@@ -240,7 +247,11 @@ func bounded(next http.Handler) http.Handler {
 				http.Error(w, "the connection has ended", http.StatusServiceUnavailable)
 				return
 			}
-			r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+			most := int64(maxForm)
+			if r.URL.Path == editPage.path {
+				most = maxConfigForm
+			}
+			r.Body = http.MaxBytesReader(w, r.Body, most)
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -17,6 +17,8 @@ func alertRole(v *view) string {
 	return "status"
 }
 
+func first[T any](all []T, n int) []T { return all[:min(n, len(all))] }
+
 // newestOf are the last n of a list whose newest is the last, newest first.
 func newestOf[T any](all []T, n int) []T {
 	out := slices.Clone(all[max(0, len(all)-n):])

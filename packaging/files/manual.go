@@ -105,7 +105,7 @@ func configPage(root *cobra.Command) []byte {
 	var b bytes.Buffer
 	head(&b, root.Name(), 5, "configuration of a cluster, and settings of an agent")
 	section(&b, "SYNOPSIS", "/etc/holdfast/cluster.json\n/etc/holdfast/agent.json")
-	_, text, _ := strings.Cut(docs.Configuration, "\n") // without its title
+	_, text, _ := strings.Cut(docs.Configuration(), "\n") // without its title
 	b.Write(markdown("## DESCRIPTION\n" + text))
 	section(&b, "SEE ALSO", "holdfast-config(1)\nholdfast-config-check(1)\nholdfast-install(1)")
 	return b.Bytes()

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
@@ -174,24 +175,11 @@ func importText(r config.Imported) string {
 	if len(r.Changes) == 0 {
 		fmt.Fprintf(&b, "nothing differs from revision %d, which is in force\n", r.Number)
 	}
-	for _, e := range []struct {
-		config.Effect
-		head string
-	}{
-		{config.Now, "takes effect within seconds, without a restart:"},
-		{config.AtStart, "takes effect at the next start of the management VM (holdfast stop, then\nholdfast start, " +
-			"or a shutdown from inside it):"},
-		{config.Swap, "replaces a member, which holdfast install -c FILE does:"},
-		{config.ByOrder, "is changed by a command of its own:"},
-		{config.Install, "can not be changed while the cluster runs:"},
-	} {
-		head := e.head + "\n"
-		for _, c := range r.Changes {
-			if c.Effect != e.Effect {
-				continue
-			}
-			b.WriteString(head + "  " + output.Clean(c.String()) + "\n")
-			if head = ""; c.Why != "" {
+	for _, e := range told.Effects(r.Changes) {
+		b.WriteString(e.Head + "\n")
+		for _, c := range e.Changes {
+			b.WriteString("  " + output.Clean(c.String()) + "\n")
+			if c.Why != "" {
 				b.WriteString("    because " + output.Clean(c.Why) + "\n")
 			}
 		}

@@ -20,6 +20,10 @@ func Encode(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return write(y)
+}
+
+func write(y *yaml.Node) ([]byte, error) {
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)

@@ -31,3 +31,23 @@
     if (life.textContent !== text) life.textContent = text;
   }, 1000);
 })();
+// Where a text is edited: a finding's line is selected in it, and it is not left by mistake.
+(() => {
+  const text = document.getElementById("text");
+  if (!text) return;
+  for (const a of document.querySelectorAll("a[data-line]")) {
+    a.addEventListener("click", (e) => {
+      const lines = text.value.split("\n"), n = Number(a.dataset.line);
+      const from = lines.slice(0, n - 1).reduce((sum, l) => sum + l.length + 1, 0);
+      e.preventDefault();
+      text.focus();
+      text.setSelectionRange(from, from + (lines[n - 1] || "").length);
+      text.scrollTop = text.scrollHeight * (n - 1) / lines.length - text.clientHeight / 2;
+    });
+  }
+  let sent = false;
+  text.form.addEventListener("submit", () => { sent = true; });
+  addEventListener("beforeunload", (e) => {
+    if (!sent && ("typed" in text.dataset || text.value !== text.defaultValue)) e.preventDefault();
+  });
+})();
