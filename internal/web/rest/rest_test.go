@@ -1,0 +1,119 @@
+package rest_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/server"
+	"holdfast/internal/server/servertest"
+	"holdfast/internal/store/storetest"
+	"holdfast/internal/web/access"
+	"holdfast/internal/web/rest"
+	"holdfast/testbed/try"
+)
+
+// site serves the resources, with a token of each role.
+type site struct {
+	*httptest.Server
+	t       *testing.T
+	cluster *servertest.Fake
+	access  *access.Service
+	tokens  map[cluster.Role]string
+	ids     map[cluster.Role]string
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	x := &site{t: t, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))), tokens: map[cluster.Role]string{},
+		ids: map[cluster.Role]string{}}
+	x.access = access.New(storetest.NewMem().NewClient("node1"), "node1", log)
+	to, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Version: "1.0.0", Log: log, Access: x.access})
+	try.Must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { try.Must(t, x.access.Run(ctx)) })
+	x.Server = httptest.NewTLSServer(rest.New(to, x.access, log))
+	t.Cleanup(func() {
+		cancel()
+		x.CloseClientConnections()
+		x.Close()
+		wg.Wait()
+	})
+	for _, r := range cluster.Roles {
+		token, secret, err := x.access.CreateToken(t.Context(), "root", "script "+string(r), r, 1)
+		try.Must(t, err)
+		x.tokens[r], x.ids[r] = secret, token.ID
+	}
+	return x
+}
+
+// answer is what came back.
+type answer struct {
+	code   int
+	body   string
+	header http.Header
+}
+
+// ask sends a request; headers are names and values.
+func (x *site) ask(role cluster.Role, method, path, body string, headers ...string) answer {
+	x.t.Helper()
+	r, err := http.NewRequestWithContext(x.t.Context(), method, x.URL+path, strings.NewReader(body))
+	try.Must(x.t, err)
+	if role != "" {
+		r.Header.Set("Authorization", "Bearer "+x.tokens[role])
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := x.Client().Do(r)
+	try.Must(x.t, err)
+	b, err := io.ReadAll(resp.Body)
+	try.Must(x.t, err)
+	try.Must(x.t, resp.Body.Close())
+	return answer{resp.StatusCode, string(b), resp.Header}
+}
+
+func (a answer) want(t *testing.T, code int, has ...string) {
+	t.Helper()
+	if a.code != code {
+		t.Errorf("code %d, want %d: %s", a.code, code, a.body)
+	}
+	for _, h := range has {
+		if !strings.Contains(a.body, h) {
+			t.Errorf("%d without %s: %s", a.code, h, a.body)
+		}
+	}
+}
+
+func TestStatus(t *testing.T) {
+	x := newSite(t)
+	x.ask(cluster.Viewer, "GET", "/api/v1/status", "").want(t, 200, `"cluster":"`, `"hosts":[{"name":"node1"`, `"silent_ns":`)
+	x.ask("", "GET", "/api/v1/status", "").want(t, 401, `"code":"unauthenticated"`, `"remedy":"send the header`)
+	x.ask("", "GET", "/api/v1/nothing", "").want(t, 401)
+	x.ask("", "GET", "/api/v1/status", "", "Authorization", "Bearer holdfast_x_y").want(t, 401, "none of this cluster")
+	x.ask(cluster.Viewer, "GET", "/api/v1/nothing", "").want(t, 404, "no such resource")
+	x.ask(cluster.Viewer, "DELETE", "/api/v1/status", "").want(t, 405, "want GET")
+	x.ask(cluster.Viewer, "PUT", "/api/v1/hosts/node3/maintenance", `{"on":true}`).want(t, 403, "operator is needed", "ask an admin")
+	x.ask(cluster.Operator, "PUT", "/api/v1/hosts/node3/maintenance", `{"on":true}`).want(t, 200)
+	x.ask(cluster.Operator, "PUT", "/api/v1/hosts/node3/maintenance", `{"off":true}`).want(t, 400, "off: there is no such field")
+	x.ask(cluster.Operator, "PUT", "/api/v1/hosts/node3/maintenance", `{"on":3}`).want(t, 400, "on: 3: want true or false")
+	x.ask(cluster.Viewer, "GET", "/api/v1/events?limit=0x", "").want(t, 400)
+	x.ask(cluster.Viewer, "GET", "/api/v1/events?limit=-1", "").want(t, 400, "limit")
+	x.ask(cluster.Viewer, "GET", "/api/v1/events?what=1", "").want(t, 400, "what")
+	if got := x.cluster.Users(); len(got) != 1 || got[0] != "script operator (token, 127.0.0.1)" {
+		t.Errorf("in the audit: %q", got)
+	}
+}
