@@ -43,7 +43,7 @@ func (c *call) params(r *http.Request, m protoreflect.Message) error {
 
 // param sets one field by its text.
 func param(m protoreflect.Message, f protoreflect.FieldDescriptor, text string) error {
-	var t json.Token = json.Number(text)
+	var t json.Token = json.Number(text) // what is no number is refused as one
 	switch {
 	case f.Kind() == protoreflect.StringKind:
 		t = text

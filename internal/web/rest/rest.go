@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"strings"
 	"sync"
@@ -308,11 +309,31 @@ func (h *handler) once(w http.ResponseWriter, r *http.Request, c *call) {
 	for _, name := range []string{"X-Server-Timeout", "Accept-Encoding"} { // of the transcoder, which nobody asked for
 		asked.Header.Del(name)
 	}
-	if err := c.params(r, dynamicpb.NewMessage(c.match.method.Input())); err != nil {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		err = fail.Errorf(fail.Invalid, "the query: %w", err)
+	}
+	wanted := (*selection)(nil)
+	if err == nil {
+		wanted, err = takeSelection(c, query)
+	}
+	if err == nil {
+		asked.URL.RawQuery = query.Encode()
+		err = c.params(asked, dynamicpb.NewMessage(c.match.method.Input()))
+	}
+	if err != nil {
 		h.fails(w, asError(err))
 		return
 	}
 	h.unary.ServeHTTP(out, asked)
+	if out.code < http.StatusBadRequest {
+		body, err := wanted.of(out.body.Bytes())
+		if err != nil {
+			h.fails(w, asError(err))
+			return
+		}
+		out.body = *bytes.NewBuffer(body)
+	}
 	h.answer(w, r, out)
 }
 
