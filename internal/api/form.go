@@ -133,13 +133,13 @@ func formOf(f reflect.StructField, wire reflect.Type, field protoreflect.FieldDe
 	tag, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 	form := Form{Name: tag, Omit: strings.Contains(options, "omitempty") || strings.Contains(options, "omitzero")}
 	if tag == "" {
-		form.Name = f.Name
+		form.Name = string(field.Name()) // no command prints it
 	}
 	switch {
 	case f.Anonymous && tag == "":
 		form.Name, form.Kind = "", FormInline
 	case f.Type == timeType && field.Kind() == protoreflect.Int64Kind:
-		form.Kind = FormTime
+		form.Kind, form.Name = FormTime, strings.TrimSuffix(form.Name, "_ns")
 	case f.Type == durationType && !strings.HasSuffix(form.Name, "_ns"):
 		form.Name += "_ns"
 	case f.Type == rawType:

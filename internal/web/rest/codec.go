@@ -84,6 +84,9 @@ func (w *writer) fields(m protoreflect.Message, first *bool) error {
 			}
 			continue
 		}
+		if form.Omit && m.Has(f) && f.Message() != nil && !f.IsList() && !f.IsMap() && empty(m.Get(f).Message()) {
+			continue
+		}
 		if absent := f.Message() != nil && !f.IsList() && !f.IsMap() || form.Omit || form.Kind == api.FormTime ||
 			form.Kind == api.FormJSON; absent && !m.Has(f) {
 			continue
@@ -101,6 +104,16 @@ func (w *writer) fields(m protoreflect.Message, first *bool) error {
 		}
 	}
 	return nil
+}
+
+// empty reports whether all fields of a message are zero.
+func empty(m protoreflect.Message) bool {
+	is := true
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		is = f.Message() != nil && !f.IsList() && !f.IsMap() && empty(v.Message())
+		return is
+	})
+	return is
 }
 
 func (w *writer) field(f protoreflect.FieldDescriptor, form api.Form, v protoreflect.Value) error {
