@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -12,6 +13,9 @@ import (
 
 // params sets the fields of a request that stand in its path and in its query.
 func (c *call) params(r *http.Request, m protoreflect.Message) error {
+	if c.body == "" && r.ContentLength != 0 {
+		return fail.Errorf(fail.Invalid, "the body: %s %s takes none", c.route.method, root+c.route.path)
+	}
 	values := c.path.FindStringSubmatch(r.URL.Path)
 	for i, name := range c.inPath() {
 		if err := param(m, m.Descriptor().Fields().ByName(protoreflect.Name(name)), values[i+1]); err != nil {
@@ -43,6 +47,9 @@ func (c *call) params(r *http.Request, m protoreflect.Message) error {
 
 // param sets one field by its text.
 func param(m protoreflect.Message, f protoreflect.FieldDescriptor, text string) error {
+	if !utf8.ValidString(text) {
+		return fail.Errorf(fail.Invalid, "%s: %.70q: want UTF-8", f.Name(), text)
+	}
 	var t json.Token = json.Number(text) // what is no number is refused as one
 	switch {
 	case f.Kind() == protoreflect.StringKind:

@@ -278,6 +278,10 @@ func address(r *http.Request) string {
 
 // takeKey takes the key of idempotency. One that nobody would look at is refused: who sends it relies on it.
 func (c *call) takeKey(r *http.Request) *fail.Error {
+	if r.Header.Get("If-Match") != "" {
+		return fail.Errorf(fail.Invalid, "If-Match: no resource takes it, and nothing was done").
+			With("of the configuration, send base: the number of the one that it changes")
+	}
 	sent := r.Header.Get(keyHeader)
 	sent = strings.Trim(sent, `"`) // the draft of the header has a quoted text
 	switch {

@@ -24,11 +24,13 @@ import (
 // site serves the resources, with a token of each role.
 type site struct {
 	*httptest.Server
-	t       *testing.T
-	cluster *servertest.Fake
-	access  *access.Service
-	tokens  map[cluster.Role]string
-	ids     map[cluster.Role]string
+	t        *testing.T
+	end      func()
+	cluster  *servertest.Fake
+	upgrades *servertest.Upgrades
+	access   *access.Service
+	tokens   map[cluster.Role]string
+	ids      map[cluster.Role]string
 }
 
 func newSite(t *testing.T) *site {
@@ -37,18 +39,23 @@ func newSite(t *testing.T) *site {
 	x := &site{t: t, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))), tokens: map[cluster.Role]string{},
 		ids: map[cluster.Role]string{}}
 	x.access = access.New(storetest.NewMem().NewClient("node1"), "node1", log)
-	to, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Version: "1.0.0", Log: log, Access: x.access})
+	x.cluster.SetConfig(`{"type":"FileConf"}`, "root", time.Unix(1_800_000_000, 0))
+	jobs := &servertest.Jobs{Now: time.Unix(1_800_000_000, 0)}
+	x.upgrades = servertest.NewUpgrades(jobs)
+	to, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Version: "1.0.0", Log: log,
+		Access: x.access, Jobs: jobs, Upgrade: x.upgrades, Pair: servertest.NewPair(x.cluster), Certificates: jobs})
 	try.Must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { try.Must(t, x.access.Run(ctx)) })
 	x.Server = httptest.NewTLSServer(rest.New(to, x.access, log))
-	t.Cleanup(func() {
+	x.end = sync.OnceFunc(func() {
 		cancel()
 		x.CloseClientConnections()
 		x.Close()
 		wg.Wait()
 	})
+	t.Cleanup(x.end)
 	for _, r := range cluster.Roles {
 		token, secret, err := x.access.CreateToken(t.Context(), "root", "script "+string(r), r, 1)
 		try.Must(t, err)
@@ -56,6 +63,8 @@ func newSite(t *testing.T) *site {
 	}
 	return x
 }
+
+type serverFake = servertest.Fake
 
 // answer is what came back.
 type answer struct {
@@ -80,8 +89,11 @@ func (x *site) ask(role cluster.Role, method, path, body string, headers ...stri
 	}
 	resp, err := x.Client().Do(r)
 	try.Must(x.t, err)
-	b, err := io.ReadAll(resp.Body)
-	try.Must(x.t, err)
+	b := []byte(nil)
+	if resp.Header.Get("Content-Type") != "text/event-stream" { // which does not end
+		b, err = io.ReadAll(resp.Body)
+		try.Must(x.t, err)
+	}
 	try.Must(x.t, resp.Body.Close())
 	return answer{resp.StatusCode, string(b), resp.Header}
 }

@@ -84,7 +84,7 @@ var routes = []route{
 	{apiv1connect.AccessServiceRevokeTokenProcedure, "DELETE", "/tokens/{id}", "", ""},
 }
 
-// Without says why a procedure that users may call has no resource.
+// without says why a procedure that users may call has no resource.
 var without = map[string]string{
 	apiv1connect.UpgradeServicePutBundleProcedure: "a bundle has gigabytes, and goes in chunks with its keys: holdfast upgrade run sends it",
 }

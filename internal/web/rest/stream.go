@@ -20,8 +20,10 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// beatEvery is the longest silence of a stream.
-const beatEvery = 10 * time.Second
+const (
+	beatEvery   = 10 * time.Second // longest silence of a stream
+	errorWithin = time.Second      // an error has a code of HTTP; then the stream begins, whether there is something to tell or not
+)
 
 // streamer makes a call that has many answers. fill makes its request.
 type streamer func(ctx context.Context, client connect.HTTPClient, fill func(protoreflect.Message) error,
@@ -60,8 +62,8 @@ func streamOf[Q, A any](procedure string) streamer {
 // stream answers with Server-Sent Events: one for each answer of the call, whose data is JSON; then, where it failed, one
 // of the type error. Before the first answer an error is answered as all others are.
 func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *call) {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
 	out := &events{w: w, rc: http.NewResponseController(w), check: func() error {
 		_, err := h.caller(r)
 		if err != nil {
@@ -72,15 +74,16 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *call) {
 	beat := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		tick := time.NewTicker(beatEvery)
+		tick := time.NewTicker(errorWithin)
 		defer tick.Stop()
 		for {
 			select {
 			case <-beat:
 				return
 			case <-tick.C:
-				if out.beat() != nil {
-					cancel()
+				tick.Reset(beatEvery)
+				if err := out.beat(); err != nil {
+					cancel(err)
 				}
 			}
 		}
@@ -92,6 +95,9 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *call) {
 	wg.Wait()
 	if err == nil {
 		return
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	e := asError(err)
 	if !out.begun {
@@ -143,12 +149,6 @@ func (e *events) send(c *call, m proto.Message) error {
 func (e *events) beat() error {
 	if err := e.check(); err != nil {
 		return err
-	}
-	e.mu.Lock()
-	begun := e.begun
-	e.mu.Unlock()
-	if !begun {
-		return nil // an error may still have its code
 	}
 	return e.write(": beat\n\n")
 }
