@@ -187,6 +187,7 @@ func (c *Console) routes() http.Handler {
 	mux.Handle("GET /{$}", c.page(overviewPage))
 	mux.Handle("GET /hosts", c.page(hostsPage))
 	mux.Handle("GET /events", c.page(eventsPage))
+	mux.Handle("GET /reference", c.known(c.referencePage))
 	mux.Handle("GET /live/{page}", c.known(c.stream))
 	mux.Handle("POST /hosts/{host}/maintenance", c.known(c.maintenance))
 	mux.Handle("/", c.known(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))

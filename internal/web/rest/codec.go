@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"connectrpc.com/vanguard"
-	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -31,8 +30,8 @@ func (codec) Name() string { return vanguard.CodecJSON }
 
 // MarshalAppend writes a message.
 func (codec) MarshalAppend(base []byte, m proto.Message) ([]byte, error) {
-	if s, is := m.(*spb.Status); is { // an error, which answer.go reads
-		return protojson.MarshalOptions{}.MarshalAppend(base, s)
+	if m.ProtoReflect().Descriptor().FullName() == "google.rpc.Status" { // an error, which answer.go reads
+		return protojson.MarshalOptions{}.MarshalAppend(base, m)
 	}
 	var w writer
 	err := w.message(m.ProtoReflect())

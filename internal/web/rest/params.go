@@ -40,7 +40,7 @@ func (c *call) params(r *http.Request, m protoreflect.Message) error {
 		}
 	}
 	for name := range query {
-		return fail.Errorf(fail.Invalid, "%.70q in the query: there is no such parameter", name).With("see: " + documentPath)
+		return fail.Errorf(fail.Invalid, "%.70q in the query: there is no such parameter", name).With("see: " + DocumentPath)
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ func (r reader) message(m protoreflect.Message, field string) error {
 	return r.object(field, func(name, path string) error {
 		to, found := find(m.Descriptor(), name, nil)
 		if !found {
-			return invalid(path, "there is no such field", "one of the document at "+documentPath)
+			return invalid(path, "there is no such field", "one of the document at "+DocumentPath)
 		}
 		into := m
 		for _, f := range to.way {

@@ -26,10 +26,12 @@ import (
 	"holdfast/internal/web/access"
 )
 
+// DocumentPath is where the document of the API is, for everybody: it has nothing of the cluster.
+const DocumentPath = "/api/openapi.json"
+
 const (
-	documentPath = "/api/openapi.json"
-	keyField     = "idempotency_key"
-	keyHeader    = "Idempotency-Key"
+	keyField  = "idempotency_key"
+	keyHeader = "Idempotency-Key"
 
 	maxAnswer  = 64 << 20 // bytes: the plan for 3,000 hosts has some 20 MB
 	wider      = 3        // times the bytes of a message, in JSON
@@ -166,7 +168,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if rc.SetWriteDeadline(time.Now().Add(answerTime)) != nil {
 		return
 	}
-	if r.URL.Path == documentPath && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+	if r.URL.Path == DocumentPath && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		h.answer(w, r, &recorded{code: http.StatusOK, body: *bytes.NewBuffer(document())})
 		return
 	}
@@ -251,7 +253,7 @@ func (h *handler) find(w http.ResponseWriter, r *http.Request) (*match, *notFoun
 			r.URL.Path, strings.Join(allowed, " or "))}
 	}
 	return nil, &notFound{http.StatusNotFound, fail.Errorf(fail.Invalid, "%.100q: there is no such resource", r.URL.Path).
-		With("see what there is: " + documentPath)}
+		With("see what there is: " + DocumentPath)}
 }
 
 // caller is the token of a request. Guesses are not counted, as those of passwords are: a secret has 130 random bits.

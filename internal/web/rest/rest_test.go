@@ -129,3 +129,12 @@ func TestStatus(t *testing.T) {
 		t.Errorf("in the audit: %q", got)
 	}
 }
+
+// TestResources: each has a role and says what it does.
+func TestResources(t *testing.T) {
+	for _, r := range rest.Resources() {
+		if r.Role == "" || !strings.Contains(r.Text, " ") {
+			t.Errorf("%+v", r)
+		}
+	}
+}

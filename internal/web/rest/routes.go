@@ -139,8 +139,7 @@ func Resources() []Resource {
 	all := methods()
 	for _, r := range routes {
 		role, _ := server.LeastRole(r.procedure)
-		text, _, _ := strings.Cut(comment(all[r.procedure].FullName()), ". ")
-		_, text, _ = strings.Cut(text, " ") // without its name
+		text, _, _ := strings.Cut(about(all[r.procedure]), ". ")
 		out = append(out, Resource{r.method, root + r.path, string(role), strings.TrimSuffix(text, ".")})
 	}
 	return out
