@@ -87,3 +87,25 @@ func note(f protoreflect.FileDescriptor, d protoreflect.Descriptor, out map[prot
 		out[d.FullName()] = text
 	}
 }
+
+// TestThePageHasAllResources compares the table of docs/api.md; -update writes it.
+func TestThePageHasAllResources(t *testing.T) {
+	const page, mark = "../../../docs/api.md", "-update writes this table -->\n"
+	text, err := os.ReadFile(page)
+	try.Must(t, err)
+	before, table, found := strings.Cut(string(text), mark)
+	if !found {
+		t.Fatal("the page has no mark of the table")
+	}
+	want := "\n| resource | least role | what it does |\n|---|---|---|\n"
+	for _, r := range Resources() {
+		want += "| `" + r.Method + " " + strings.TrimPrefix(r.Path, root) + "` | " + r.Role + " | " + r.Text + " |\n"
+	}
+	if *update {
+		try.Must(t, os.WriteFile(page, []byte(before+mark+want), 0o644))
+		return
+	}
+	if table != want {
+		t.Error("docs/api.md has another table: go test ./internal/web/rest -run TestThePageHasAllResources -update")
+	}
+}
