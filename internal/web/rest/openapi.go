@@ -153,14 +153,16 @@ func (d *documented) responses(r route, m protoreflect.MethodDescriptor) object 
 	if f := m.Output().Fields().ByName(protoreflect.Name(r.answer)); f != nil {
 		schema = d.field(f, formOf(f))
 	}
-	failed := object{"description": "It failed.", "content": object{"application/json": object{"schema": object{"$ref": "#/components/schemas/Error"}}}}
+	in := func(kind string, schema object) object { return object{kind: object{"schema": schema}} }
+	failed := object{"description": "It failed.", "content": in("application/json", object{"$ref": "#/components/schemas/Error"})}
 	if m.IsStreamingServer() {
 		return object{"default": failed, "200": object{
-			"description": "Server-Sent Events: the data of each is JSON of this form. One of the type error has the form Error, and is the last.",
-			"content":     object{"text/event-stream": object{"schema": schema}},
+			"description": "Server-Sent Events: the data of each is JSON of this form. One of the type error has the form Error, " +
+				"and is the last.",
+			"content": in("text/event-stream", schema),
 		}}
 	}
-	out := object{"default": failed, "200": object{"description": "It is done.", "content": object{"application/json": object{"schema": schema}}}}
+	out := object{"default": failed, "200": object{"description": "It is done.", "content": in("application/json", schema)}}
 	if r.method == "GET" {
 		out["200"].(object)["headers"] = object{"ETag": object{"schema": object{"type": "string"}}}
 		out["304"] = object{"description": "It is what If-None-Match names."}

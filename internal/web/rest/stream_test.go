@@ -113,7 +113,8 @@ func TestETag(t *testing.T) {
 		t.Fatal("no ETag")
 	}
 	for _, list := range []string{tag, `"other", W/` + tag, "*"} {
-		if a := x.ask(cluster.Admin, "GET", "/api/v1/users", "", "If-None-Match", list); a.code != 304 || a.body != "" || a.header.Get("ETag") != tag {
+		a := x.ask(cluster.Admin, "GET", "/api/v1/users", "", "If-None-Match", list)
+		if a.code != 304 || a.body != "" || a.header.Get("ETag") != tag {
 			t.Errorf("%s: %d: %q", list, a.code, a.body)
 		}
 	}
