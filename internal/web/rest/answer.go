@@ -81,6 +81,11 @@ func (h *handler) refuse(w http.ResponseWriter, status int, code string, e *fail
 	h.send(w, status, body)
 }
 
+func (h *handler) tooLarge(w http.ResponseWriter, c *call) {
+	h.refuse(w, http.StatusRequestEntityTooLarge, connect.CodeResourceExhausted.String(),
+		fail.Errorf(fail.Invalid, "the body: it has more than %d bytes", c.most))
+}
+
 func (h *handler) send(w http.ResponseWriter, status int, body []byte) {
 	if len(body) > 0 {
 		w.Header().Set("Content-Type", "application/json")
@@ -163,9 +168,6 @@ func (h *handler) refused(w http.ResponseWriter, a *recorded) {
 	switch code {
 	case connect.CodeResourceExhausted:
 		status = http.StatusTooManyRequests
-		if strings.Contains(e.Message, "size") {
-			status = http.StatusRequestEntityTooLarge
-		}
 	case connect.CodeUnimplemented:
 		status = http.StatusNotImplemented
 	}

@@ -132,6 +132,11 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	if n < 12 {
 		t.Errorf("only %d answers were looked at", n)
 	}
+	var v any
+	try.Must(t, json.Unmarshal([]byte(x.ask(cluster.Admin, "GET", "/api/v1/hosts?limit=1", "").body), &v))
+	for _, wrong := range d.fits("a page", d.Components.Schemas["ListHostsResponse"], v) {
+		t.Error(wrong)
+	}
 	for path := range d.Paths {
 		if !slices.ContainsFunc(rest.Routes(), func(r rest.Route) bool { return r.Path == path }) {
 			t.Errorf("%s: there is no such resource", path)

@@ -3,6 +3,7 @@ package rest
 import (
 	_ "embed"
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -150,6 +151,10 @@ func (d *documented) body(r route, m protoreflect.MethodDescriptor) object {
 
 func (d *documented) responses(r route, m protoreflect.MethodDescriptor) object {
 	schema := d.ref(m.Output())
+	if paged(r, m) {
+		d.schemas[nameOf(m.Output())].(object)["properties"].(object)[nextField] = object{"type": "string",
+			"description": "the value of " + pageParameter + " for the next page; absent: there is none"}
+	}
 	if f := m.Output().Fields().ByName(protoreflect.Name(r.answer)); f != nil {
 		schema = d.field(f, formOf(f))
 	}
@@ -172,7 +177,7 @@ func (d *documented) responses(r route, m protoreflect.MethodDescriptor) object 
 
 // ref names the schema of a message, which it makes when it is not there.
 func (d *documented) ref(m protoreflect.MessageDescriptor) object {
-	name := strings.TrimPrefix(string(m.FullName()), "holdfast.v1.")
+	name := nameOf(m)
 	if d.schemas[name] == nil {
 		properties := object{}
 		schema := object{"type": "object", "properties": properties}
@@ -183,6 +188,11 @@ func (d *documented) ref(m protoreflect.MessageDescriptor) object {
 		d.properties(properties, m)
 	}
 	return object{"$ref": "#/components/schemas/" + name}
+}
+
+// nameOf is the name of a message's schema.
+func nameOf(m protoreflect.MessageDescriptor) string {
+	return strings.TrimPrefix(string(m.FullName()), "holdfast.v1.")
 }
 
 // properties adds the fields of a message.
@@ -199,11 +209,18 @@ func (d *documented) property(to object, f protoreflect.FieldDescriptor) {
 		return
 	}
 	schema := d.field(f, form)
-	if text := comment(f.FullName()); text != "" {
+	text := comment(f.FullName())
+	if form.Kind == api.FormTime {
+		text = strings.Trim(number.ReplaceAllString(text, ""), " ,;")
+	}
+	if text != "" {
 		schema["description"] = text
 	}
 	to[form.Name] = schema
 }
+
+// number is what a comment says of a time as it is in the message, where it is a number.
+var number = regexp.MustCompile(`since 1970-01-01 UTC|, as all times here|; 0: [a-z ]*`)
 
 // field is the schema of a field.
 func (d *documented) field(f protoreflect.FieldDescriptor, form api.Form) object {

@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/vanguard"
@@ -101,7 +103,9 @@ func transcoder(h *handler) http.Handler {
 type call struct {
 	match
 	by          server.Caller
-	front, back []byte // of the request's message: a key of idempotency, before or after what the body has
+	most        int64       // bytes of its body
+	large       atomic.Bool // it has more
+	front, back []byte      // of the request's message: a key of idempotency, before or after what the body has
 }
 
 type callKey struct{}
@@ -203,7 +207,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if rc.SetReadDeadline(time.Now().Add(bodyTime)) != nil {
 			return
 		}
-		r.Body = &timed{http.MaxBytesReader(w, r.Body, int64(wider*server.RequestBound(m.procedure))), rc}
+		c.most = int64(wider * server.RequestBound(m.procedure))
+		r.Body = &timed{http.MaxBytesReader(w, r.Body, c.most), rc, &c.large}
 	}
 	if rc.SetWriteDeadline(time.Time{}) != nil { // a call lasts as long as the API lets it
 		return
@@ -218,12 +223,15 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // timed is a body that must come in time. Afterwards the connection is only watched for its end.
 type timed struct {
 	io.ReadCloser
-	rc *http.ResponseController
+	rc    *http.ResponseController
+	large *atomic.Bool // it was larger than it may be
 }
 
 func (t *timed) Read(p []byte) (int, error) {
 	n, err := t.ReadCloser.Read(p)
 	if err != nil {
+		var large *http.MaxBytesError
+		t.large.Store(errors.As(err, &large))
 		_ = t.rc.SetReadDeadline(time.Time{}) // it fails where the connection has ended, which the next use tells
 	}
 	return n, err
@@ -332,6 +340,10 @@ func (h *handler) once(w http.ResponseWriter, r *http.Request, c *call) {
 		return
 	}
 	h.unary.ServeHTTP(out, asked)
+	if c.large.Load() {
+		h.tooLarge(w, c)
+		return
+	}
 	if out.code < http.StatusBadRequest {
 		body, err := wanted.of(out.body.Bytes())
 		if err != nil {

@@ -138,3 +138,27 @@ func TestResources(t *testing.T) {
 		}
 	}
 }
+
+// TestWithoutAQuorum: what is told is told with its age, and nothing is promised.
+func TestWithoutAQuorum(t *testing.T) {
+	x := newSite(t)
+	x.cluster.Update(func(s *cluster.Status) {
+		s.Connected, s.StoreError, s.AsOf = false, "2 of 3 members are silent", s.Time.Add(-time.Minute)
+	})
+	a := x.ask(cluster.Viewer, "GET", "/api/v1/jobs", "")
+	a.want(t, 200)
+	if age := a.header.Get("Holdfast-Age-Ns"); age != "60000000000" {
+		t.Errorf("age %q", age)
+	}
+	x.ask(cluster.Viewer, "GET", "/api/v1/status", "").want(t, 200, `"connected":false`, `"as_of":"`)
+	x.ask(cluster.Operator, "POST", "/api/v1/management-vm:stop", "{}").want(t, 409, "reaches no quorum", `"remedy":"see which hosts`)
+}
+
+// TestBounds: a body that is larger than what its call takes is refused, also from an admin.
+func TestBounds(t *testing.T) {
+	x := newSite(t)
+	large := `{"host":"` + strings.Repeat("x", 1<<20) + `"}`
+	x.ask(cluster.Admin, "POST", "/api/v1/pair:resolve", large).want(t, 413)
+	x.ask(cluster.Admin, "POST", "/api/v1/management-vm:migrate", large).want(t, 413)
+	x.ask(cluster.Viewer, "POST", "/api/v1/pair:resolve", large).want(t, 403)
+}

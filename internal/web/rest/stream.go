@@ -100,6 +100,10 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *call) {
 		err = context.Cause(ctx)
 	}
 	e := asError(err)
+	if c.large.Load() {
+		h.tooLarge(w, c)
+		return
+	}
 	if !out.begun {
 		h.fails(w, e)
 		return
