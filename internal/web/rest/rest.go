@@ -43,7 +43,7 @@ const (
 
 // handler serves the resources.
 type handler struct {
-	api     *server.Server
+	as      func(server.Caller) http.RoundTripper // to the API, in a caller's name
 	users   *access.Service
 	log     *slog.Logger
 	unary   http.Handler
@@ -60,7 +60,11 @@ type match struct {
 
 // New makes the handler of all paths below /api/, for users whose tokens are in a service. It reads no cookie.
 func New(to *server.Server, users *access.Service, log *slog.Logger) http.Handler {
-	h := &handler{api: to, users: users, log: log}
+	return newHandler(to.As, users, log)
+}
+
+func newHandler(as func(server.Caller) http.RoundTripper, users *access.Service, log *slog.Logger) *handler {
+	h := &handler{as: as, users: users, log: log}
 	all := methods()
 	for _, r := range routes {
 		m := all[r.procedure]
@@ -105,6 +109,7 @@ type call struct {
 	by          server.Caller
 	most        int64       // bytes of its body
 	large       atomic.Bool // it has more
+	cut         atomic.Bool // the call has ended without its whole answer, which must not pass for one
 	front, back []byte      // of the request's message: a key of idempotency, before or after what the body has
 }
 
@@ -123,18 +128,37 @@ func (h *handler) call(w http.ResponseWriter, r *http.Request) {
 	defer body.end()
 	out := r.Clone(r.Context())
 	out.URL.Scheme, out.URL.Host, out.Body = "http", "agent", body
-	resp, err := h.api.As(c.by).RoundTrip(out)
+	resp, err := h.as(c.by).RoundTrip(out)
 	if err != nil { // the caller has gone
 		h.log.Debug("rest: a call has ended", "call", c.procedure, "err", err)
-		w.WriteHeader(http.StatusGatewayTimeout)
+		c.cut.Store(true)
 		return
 	}
 	defer resp.Body.Close()
 	maps.Copy(w.Header(), resp.Header)
 	w.WriteHeader(resp.StatusCode)
-	if _, err := io.Copy(w, resp.Body); err != nil {
-		h.log.Debug("rest: an answer was cut short", "call", c.procedure, "err", err)
+	whole := &ending{Reader: resp.Body}
+	_, err = io.Copy(w, whole) // it also fails where the transcoder has told already what is wrong in the request
+	if whole.err != nil {
+		h.log.Warn("rest: an answer was cut short", "call", c.procedure, "err", whole.err)
+		c.cut.Store(true)
+	} else if err != nil {
+		h.log.Debug("rest: an answer was not taken", "call", c.procedure, "err", err)
 	}
+}
+
+// ending notes why reading has ended before the end.
+type ending struct {
+	io.Reader
+	err error
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		e.err = err
+	}
+	return n, err
 }
 
 // lent is the body of a request while its handler runs: the call of it may read on for a moment.
@@ -189,7 +213,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err != nil {
-		h.refuse(w, err.code, "not_found", err.err)
+		h.refuse(w, err.code, err.name, err.err)
 		return
 	}
 	if coded := r.Header.Get("Content-Encoding"); coded != "" { // a small one may unpack to gigabytes
@@ -230,8 +254,9 @@ type timed struct {
 func (t *timed) Read(p []byte) (int, error) {
 	n, err := t.ReadCloser.Read(p)
 	if err != nil {
-		var large *http.MaxBytesError
-		t.large.Store(errors.As(err, &large))
+		if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+			t.large.Store(true)
+		}
 		_ = t.rc.SetReadDeadline(time.Time{}) // it fails where the connection has ended, which the next use tells
 	}
 	return n, err
@@ -240,6 +265,7 @@ func (t *timed) Read(p []byte) (int, error) {
 // notFound is why a request has no route.
 type notFound struct {
 	code int
+	name string
 	err  *fail.Error
 }
 
@@ -257,10 +283,10 @@ func (h *handler) find(w http.ResponseWriter, r *http.Request) (*match, *notFoun
 	}
 	if allowed != nil {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		return nil, &notFound{http.StatusMethodNotAllowed, fail.Errorf(fail.Invalid, "%.20q of %.100q: want %s", r.Method,
+		return nil, &notFound{http.StatusMethodNotAllowed, "invalid_argument", fail.Errorf(fail.Invalid, "%.20q of %.100q: want %s", r.Method,
 			r.URL.Path, strings.Join(allowed, " or "))}
 	}
-	return nil, &notFound{http.StatusNotFound, fail.Errorf(fail.Invalid, "%.100q: there is no such resource", r.URL.Path).
+	return nil, &notFound{http.StatusNotFound, "not_found", fail.Errorf(fail.Invalid, "%.100q: there is no such resource", r.URL.Path).
 		With("see what there is: " + DocumentPath)}
 }
 
@@ -342,6 +368,11 @@ func (h *handler) once(w http.ResponseWriter, r *http.Request, c *call) {
 	h.unary.ServeHTTP(out, asked)
 	if c.large.Load() {
 		h.tooLarge(w, c)
+		return
+	}
+	if c.cut.Load() {
+		h.fails(w, fail.Errorf(fail.Unknown, "the agent ended in the middle of its answer, and may have done what was asked for").
+			With("look what there is; the agent's log tells why: journalctl -u holdfast"))
 		return
 	}
 	if out.code < http.StatusBadRequest {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,8 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store/storetest"
+	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
 	"holdfast/internal/web/access"
 	"holdfast/internal/web/rest"
 	"holdfast/testbed/try"
@@ -27,6 +30,7 @@ type site struct {
 	t        *testing.T
 	end      func()
 	cluster  *servertest.Fake
+	panics   atomic.Bool // calls of upgrades fail inside
 	upgrades *servertest.Upgrades
 	access   *access.Service
 	tokens   map[cluster.Role]string
@@ -43,7 +47,7 @@ func newSite(t *testing.T) *site {
 	jobs := &servertest.Jobs{Now: time.Unix(1_800_000_000, 0)}
 	x.upgrades = servertest.NewUpgrades(jobs)
 	to, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Version: "1.0.0", Log: log,
-		Access: x.access, Jobs: jobs, Upgrade: x.upgrades, Pair: servertest.NewPair(x.cluster), Certificates: jobs})
+		Access: x.access, Jobs: jobs, Upgrade: &failing{x.upgrades, &x.panics}, Pair: servertest.NewPair(x.cluster), Certificates: jobs})
 	try.Must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -62,6 +66,26 @@ func newSite(t *testing.T) *site {
 		x.tokens[r], x.ids[r] = secret, token.ID
 	}
 	return x
+}
+
+// failing are upgrades whose calls may fail inside.
+type failing struct {
+	*servertest.Upgrades
+	on *atomic.Bool
+}
+
+func (f *failing) Upgrade(ctx context.Context) (request.Standing, error) {
+	if f.on.Load() {
+		panic("a fault of the program")
+	}
+	return f.Upgrades.Upgrade(ctx)
+}
+
+func (f *failing) ReportUpgrade(ctx context.Context) (check.Report, error) {
+	if f.on.Load() {
+		panic("a fault of the program")
+	}
+	return f.Upgrades.ReportUpgrade(ctx)
 }
 
 type serverFake = servertest.Fake

@@ -88,7 +88,7 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *call) {
 			}
 		}
 	})
-	client := &http.Client{Transport: h.api.As(c.by)}
+	client := &http.Client{Transport: h.as(c.by)}
 	err := streamers[c.procedure](ctx, client, func(m protoreflect.Message) error { return c.fill(r, m) },
 		func(m proto.Message) error { return out.send(c, m) })
 	close(beat)

@@ -176,3 +176,11 @@ func TestLists(t *testing.T) {
 	}
 	x.ask(cluster.Viewer, "GET", "/api/v1/events?after=1&limit=1", "").want(t, 200, `"detail":"b"`)
 }
+
+// TestAnAgentThatFailsInACall: it is told, and not taken for an answer.
+func TestAnAgentThatFailsInACall(t *testing.T) {
+	x := newSite(t)
+	x.panics.Store(true)
+	x.ask(cluster.Viewer, "GET", "/api/v1/upgrade", "").want(t, 500, "the agent failed inside", "see its journal")
+	x.ask(cluster.Operator, "POST", "/api/v1/upgrade:report", "{}").want(t, 500, "the agent failed inside")
+}
