@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
@@ -199,4 +200,31 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("%s is written as %s, and read as %v: %v", text, out, again, err)
 		}
 	})
+}
+
+// TestEveryMessageHasItsForm: what requests and answers hold stands for types of the domain, with their names.
+func TestEveryMessageHasItsForm(t *testing.T) {
+	seen := map[protoreflect.FullName]bool{}
+	var walk func(m protoreflect.MessageDescriptor, top bool)
+	walk = func(m protoreflect.MessageDescriptor, top bool) {
+		if seen[m.FullName()] {
+			return
+		}
+		seen[m.FullName()] = true
+		if !top && api.Forms(m) == nil && !m.IsMapEntry() {
+			t.Errorf("%s: no type of the domain gives it its form: see internal/api/form.go", m.FullName())
+		}
+		for i := range m.Fields().Len() {
+			f := m.Fields().Get(i)
+			kind := formOf(f).Kind
+			if f.Message() != nil && kind != api.FormText && kind != api.FormLists {
+				walk(f.Message(), false)
+			}
+		}
+	}
+	all := methods()
+	for _, r := range routes {
+		walk(all[r.procedure].Input(), true)
+		walk(all[r.procedure].Output(), true)
+	}
 }
