@@ -33,8 +33,8 @@ var requests = map[string]int{
 	apiv1connect.AgentServiceGetRowsProcedure:        maxMessage, // keys of rows
 }
 
-// requestBound is the bound of a procedure's messages.
-func requestBound(procedure string) int {
+// RequestBound is the most bytes that a message of a procedure's requests may have.
+func RequestBound(procedure string) int {
 	if n, listed := requests[procedure]; listed {
 		return n
 	}

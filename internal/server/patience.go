@@ -30,7 +30,7 @@ func (t patience) serve(next http.Handler, w http.ResponseWriter, r *http.Reques
 		next.ServeHTTP(w, r) // no listener of the API has such connections
 		return
 	}
-	most := int64(requestBound(r.URL.Path)) + envelope
+	most := int64(RequestBound(r.URL.Path)) + envelope
 	r.Body = &sent{
 		ReadCloser: r.Body, rc: rc, most: most, left: most,
 		many: r.URL.Path == apiv1connect.UpgradeServicePutBundleProcedure, within: t.body,
@@ -110,6 +110,6 @@ func (t *budgetShare) within(f func() error) error {
 // bounded gives each procedure the bound of its messages.
 func bounded() connect.HandlerOption {
 	return connect.WithConditionalHandlerOptions(func(s connect.Spec) []connect.HandlerOption {
-		return []connect.HandlerOption{connect.WithReadMaxBytes(requestBound(s.Procedure))}
+		return []connect.HandlerOption{connect.WithReadMaxBytes(RequestBound(s.Procedure))}
 	})
 }

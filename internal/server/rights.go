@@ -142,3 +142,10 @@ func mayHave(ctx context.Context, to cluster.HostID) (limited bool, err error) {
 	}
 	return limited, nil
 }
+
+// LeastRole is the least role by which a user or a token may call a procedure; false where only certificates may.
+func LeastRole(procedure string) (cluster.Role, bool) {
+	of, listed := rights[procedure]
+	role, is := roles[of]
+	return role, listed && is
+}

@@ -56,7 +56,7 @@ type Cluster interface {
 }
 
 const (
-	maxMessage    = 1 << 20          // bytes of one answer; for requests see requestBound
+	maxMessage    = 1 << 20          // bytes of one answer; for requests see RequestBound
 	maxJob        = 4 << 20          // bytes of a job with its steps
 	maxDocument   = 64 << 20         // bytes of a document: the plan for 3,000 hosts has some 20 MB
 	minCompressed = 1 << 20          // bytes of one answer: chunks of bundles are compressed already

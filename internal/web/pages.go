@@ -42,7 +42,7 @@ var (
 	pages = slices.Concat(menu, []*page{
 		{path: "/hosts/{host}", title: "Host", in: hostsPage, help: "operations#host-table", part: hostPart},
 		{path: "/failovers/{at}", title: "Failover", in: eventsPage, help: "safety", part: failoverPart},
-		revisionPage, editPage, helpTextPage,
+		revisionPage, editPage, helpTextPage, referencePage,
 	})
 )
 

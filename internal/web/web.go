@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/web/access"
+	"holdfast/internal/web/rest"
 )
 
 //go:embed static
@@ -204,7 +205,12 @@ func (c *Console) routes() http.Handler {
 	}
 	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
-	return headers(protection.Handler(bounded(c.sessions.LoadAndSave(mux))))
+	all := http.NewServeMux()
+	all.Handle("/", headers(protection.Handler(bounded(c.sessions.LoadAndSave(mux)))))
+	// Programs have a token in a header, which no browser sends by itself: another site can not have it do anything. Cookies
+	// are not read there.
+	all.Handle("/api/", rest.New(c.API, c.access, c.Log))
+	return all
 }
 
 // ready answers 200 while the agent reaches a quorum of the store.
