@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/a-h/templ"
 
@@ -26,9 +27,11 @@ var (
 	menu = []*page{
 		{path: "/{$}", title: "Overview", part: byStatus(overview)},
 		{path: "/hosts", title: "Hosts", part: byStatus(hosts)},
+		ofUpgrade,
 		{path: "/events", title: "Events", part: byStatus(events)},
 	}
-	pages = menu
+	ofUpgrade = &page{path: "/upgrade", title: "Upgrade", part: upgradePage}
+	pages     = append(slices.Clone(menu), &page{path: "/jobs/{id}", title: "Job", part: jobPage})
 )
 
 // byStatus is the part of a page that the status suffices for.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -30,6 +31,7 @@ type view struct {
 	Events  []cluster.Event // newest first
 	page    *page           // nil: of none that changes by itself
 	at      string          // path and query of what is shown
+	still   time.Time       // of a page that does not change by itself, when it was made
 	Message string          // what became of what was asked for
 	Failed  bool            // and that it has failed
 	Remedy  string

@@ -51,6 +51,7 @@ type Console struct {
 	access   *access.Service
 	sessions *scs.SessionManager
 	live     *live
+	contents contents
 	handler  http.Handler
 
 	again server.Again // of the listener
@@ -187,6 +188,7 @@ func (c *Console) routes() http.Handler {
 		mux.Handle("GET /live"+p.path, c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.stream(p, w, r, v) }))
 	}
 	mux.Handle("POST /hosts/{host}/maintenance", c.loggedIn(c.maintenance))
+	c.upgradeRoutes(mux)
 	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
 	return headers(protection.Handler(bounded(c.sessions.LoadAndSave(mux))))
@@ -232,7 +234,11 @@ func bounded(next http.Handler) http.Handler {
 				http.Error(w, "the connection has ended", http.StatusServiceUnavailable)
 				return
 			}
-			r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+			if r.URL.Path == bundlePath {
+				r.Body = &patient{r.Body, rc} // the agent bounds its size, and the fields beside it are bounded
+			} else {
+				r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+			}
 		}
 		next.ServeHTTP(w, r)
 	})
