@@ -58,3 +58,11 @@ func htmlLang(v *view) string {
 	}
 	return v.Lang
 }
+
+// colon is what stands between a name and what is said of it.
+func colon(v *view) string {
+	if v.Lang == "zh" {
+		return "："
+	}
+	return ": "
+}

@@ -63,7 +63,7 @@ func jobLine(v *view, j job.View) told.Cell {
 	c := told.JobState(j)
 	text := v.T(c.Text)
 	if why := j.Because(); why != "" {
-		text += v.T(": ") + v.T(told.Clean(why))
+		text += colon(v) + v.T(told.Clean(why))
 	}
 	return told.Cell{Text: text, Tone: c.Tone}
 }

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
@@ -106,6 +107,7 @@ func ordersOf(u request.Standing) []order {
 func (s *standing) ofHost(h cluster.HostID) (out []order) {
 	for _, o := range s.Orders {
 		if (o.Verb == request.Approve || o.Verb == request.Drop) && o.What == string(h) {
+			o.First = false // it is so above the table
 			out = append(out, o)
 		}
 	}
@@ -195,6 +197,19 @@ func (s *standing) headline() string {
 		return v.T("The cluster has version " + told.Or(s.Standing.Version, to) + ".")
 	}
 	return v.T("The upgrade to " + to + " is done, and not committed yet.")
+}
+
+// why says why the job is paused or ended, unless each of the steps that are stuck says so.
+func (s *standing) why() string {
+	for _, r := range s.Job.WhyCodes {
+		if !r.Is(reason.StepFailed) {
+			return s.Job.Because()
+		}
+	}
+	if len(s.Job.WhyCodes) > 0 && len(told.StuckSteps(*s.Job)) > 0 {
+		return ""
+	}
+	return s.Job.Because()
 }
 
 // took is how long the job runs, or has run.

@@ -334,3 +334,8 @@ func or(s, none string) string {
 	}
 	return s
 }
+
+// moreOf says how many findings of a rule are not shown.
+func moreOf(v *view) func(string, int) string {
+	return func(rule string, n int) string { return rule + colon(v) + v.T("and "+count(n)+" more") }
+}

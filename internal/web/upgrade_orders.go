@@ -92,7 +92,7 @@ func (c *Console) askOrder(w http.ResponseWriter, r *http.Request, v *view) {
 	q := question{Title: verbName(v, verb), Meaning: told.Meaning(verb), Action: orderHref(r.PathValue("id"), verb, step),
 		Button: verbName(v, verb), Reason: verb == request.Skip}
 	if step != "" {
-		q.Title += v.T(": ") + told.Clean(step)
+		q.Title += colon(v) + told.Clean(step)
 	}
 	switch verb {
 	case request.Abort:
@@ -128,7 +128,7 @@ func (c *Console) askHost(w http.ResponseWriter, r *http.Request, v *view) {
 		c.notFound(w, r, v)
 		return
 	}
-	q := question{Title: verbName(v, verb) + v.T(": ") + told.Clean(host), Meaning: told.Meaning(verb), Action: hostHref(host, verb),
+	q := question{Title: verbName(v, verb) + colon(v) + told.Clean(host), Meaning: told.Meaning(verb), Action: hostHref(host, verb),
 		Button: verbName(v, verb)}
 	if verb == request.Drop {
 		q.About = []string{v.T("A host that has begun stays as it is, between the two versions. It is refused while the host's agent answers.")}

@@ -22,8 +22,9 @@ func PlanEstimate(p *upgrade.Plan) string {
 		e.Steps, e.Moves, e.MovedMiB>>10, e.Stops, Ago(e.Total))
 }
 
-// PlanFindings are what stands in the way first, and of the findings of a rule at most so many; where says where all are.
-func PlanFindings(p *upgrade.Plan, most int, where string) []Line {
+// PlanFindings are what stands in the way first, and of the findings of a rule at most so many; more says how many others
+// there are.
+func PlanFindings(p *upgrade.Plan, most int, more func(rule string, n int) string) []Line {
 	words := []struct {
 		level upgrade.Level
 		word  string
@@ -56,7 +57,7 @@ func PlanFindings(p *upgrade.Plan, most int, where string) []Line {
 			out = append(out, Line{w.word, w.tone, Clean(text)})
 		}
 		for _, rule := range rules {
-			out = append(out, Line{w.word, w.tone, fmt.Sprintf("%s: and %d more%s", Clean(rule), of[rule]-most, where)})
+			out = append(out, Line{w.word, w.tone, more(Clean(rule), of[rule]-most)})
 		}
 	}
 	return out

@@ -14,7 +14,6 @@ import (
 // Standing says how the last upgrade stands, in lines. tr translates the few words that stand inside a sentence.
 func Standing(u request.Standing, tr func(string) string) []Line {
 	var out []Line
-	say := func(label string, tone Tone, text string) { out = append(out, Line{label, tone, text}) }
 	tone := Warn
 	if u.ClusterState == upgrade.Normal || u.ClusterState == upgrade.Prepared {
 		tone = Good
@@ -33,32 +32,32 @@ func Standing(u request.Standing, tr func(string) string) []Line {
 	}
 	if u.NoQuorum {
 		tone = Bad
-		say("store", Bad, fmt.Sprintf("it has no quorum: what follows was last known at %s", WallClock(u.AsOf)))
+		out = append(out, Line{"store", Bad, fmt.Sprintf("it has no quorum: what follows was last known at %s", WallClock(u.AsOf))})
 	}
-	say("cluster", tone, text)
+	out = append(out, Line{"cluster", tone, text})
 	if u.Bundle != nil {
 		out = append(out, bundleLine(u.Bundle))
 	}
 	j := u.Job
 	if j == nil {
-		say("run", Plain, "none yet")
+		out = append(out, Line{"run", Plain, "none yet"})
 		return out
 	}
 	text = Clean(j.ID) + ": " + Or(u.Purpose, j.Kind)
 	if u.Mode != "" {
 		text += ", " + Clean(u.Mode)
 	}
-	say("run", Plain, text+", by "+Or(j.User, "an unknown user")+" since "+WallClock(j.Began))
+	out = append(out, Line{"run", Plain, text + ", by " + Or(j.User, "an unknown user") + " since " + WallClock(j.Began)})
 	ends := JobState(*j)
 	text = ends.Text
 	if why := j.Because(); why != "" {
 		text += ": " + Clean(why)
 	}
-	say("state", ends.Tone, text)
+	out = append(out, Line{"state", ends.Tone, text})
 	if u.Stage != "" && j.State != "ended" {
-		say("stage", Plain, Clean(u.Stage))
+		out = append(out, Line{"stage", Plain, Clean(u.Stage)})
 	}
-	say("progress", Plain, Progress(u.Steps))
+	out = append(out, Line{"progress", Plain, Progress(u.Steps)})
 	return out
 }
 
