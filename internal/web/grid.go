@@ -167,7 +167,7 @@ func cellText(v *view, c gridCell) (shown, said string) {
 		parts = append(parts, fmt.Sprintf("%d/%d", c.Over, c.N))
 	}
 	if c.Took >= time.Second {
-		parts = append(parts, v.T(told.Ago(c.Took)))
+		parts = append(parts, span(v, c.Took))
 	}
 	said = state
 	if c.N > 1 {

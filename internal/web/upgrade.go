@@ -97,7 +97,7 @@ func ordersOf(u request.Standing) []order {
 		if _, is := request.Offered(u.Next, v); is && v == request.Run {
 			add(v, "", "/upgrade/begin", false)
 		} else if is {
-			add(v, "", "/upgrade/"+string(v), v == request.Commit)
+			add(v, "", "/upgrade/"+string(v), false)
 		}
 	}
 	return out
@@ -218,9 +218,9 @@ func (s *standing) took() string {
 		return ""
 	}
 	if s.Job.State == string(job.Ended) {
-		return s.view.T("took " + told.Ago(max(0, s.Job.Changed.Sub(s.Job.Began))))
+		return s.view.T("took " + span(s.view, s.Job.Changed.Sub(s.Job.Began)))
 	}
-	return s.view.T("for " + told.Ago(max(0, s.Now.Sub(s.Job.Began))))
+	return s.view.T("for " + span(s.view, s.Now.Sub(s.Job.Began)))
 }
 
 // canGoBack says what a commit takes away; "" where there is nothing of that.
@@ -239,7 +239,7 @@ func (s *standing) canGoBack() string {
 
 // lately says how old the last line of a step is.
 func (s *standing) lately(x job.StepView) string {
-	return s.view.T(told.Clean(x.ID) + ": last line " + told.Age(x.Said, s.Now))
+	return s.view.T(told.Clean(x.ID) + ": last line " + age(s.view, x.Said, s.Now))
 }
 
 // age of what is shown where the store has no quorum.
@@ -250,7 +250,7 @@ func (s *standing) age() string {
 	if s.AsOf.IsZero() {
 		return s.view.T("The store has no quorum. How old this is is not known.")
 	}
-	return s.view.T("The store has no quorum. This is " + told.Ago(max(0, s.Now.Sub(s.AsOf))) + " old.")
+	return s.view.T("The store has no quorum. This is " + span(s.view, s.Now.Sub(s.AsOf)) + " old.")
 }
 
 // count writes a number for a text.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/upgrade"
@@ -28,7 +27,7 @@ func Standing(u request.Standing, tr func(string) string) []Line {
 		text += " -> " + Clean(u.To)
 	}
 	if u.Committed {
-		text += ", committed"
+		text += "; it is committed"
 	}
 	if u.NoQuorum {
 		tone = Bad
@@ -224,12 +223,4 @@ func Meaning(v request.Verb) string {
 		return "Report on the last upgrade"
 	}
 	return ""
-}
-
-// Age says how long ago a time was, by this host's clock, "" where it is not known.
-func Age(at, now time.Time) string {
-	if at.IsZero() {
-		return ""
-	}
-	return Ago(max(0, now.Sub(at))) + " ago"
 }
