@@ -134,7 +134,8 @@ func small(part *multipart.Part) ([]byte, error) {
 }
 
 // sendBundle passes a bundle on while it comes, and looks at what it has.
-func (c *Console) sendBundle(ctx context.Context, w http.ResponseWriter, v *view, file io.Reader, trust request.Trust) (x content, err error) {
+func (c *Console) sendBundle(ctx context.Context, w http.ResponseWriter, v *view, file io.Reader,
+	trust request.Trust) (x content, err error) {
 	o := bundle.Options{AllowUnsigned: true, Pattern: version.AnyPattern, Signature: trust.Signature}
 	for i, text := range trust.Keys {
 		key, err := bundle.ParsePublicKey([]byte(text))

@@ -146,7 +146,8 @@ func (c gridCell) mark() string {
 
 // class is the style of a cell.
 func (c gridCell) class() string {
-	return map[string]string{"failed": "f", "unknown": "f", "running": "r", "granted": "r", "done": "d", "skipped": "k", "dropped": "k"}[c.State]
+	return map[string]string{"failed": "f", "unknown": "f", "running": "r", "granted": "r", "done": "d", "skipped": "k",
+		"dropped": "k"}[c.State]
 }
 
 // cellText is what a cell shows, and what it says to who can not see it.

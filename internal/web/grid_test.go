@@ -28,16 +28,21 @@ func TestGrid(t *testing.T) {
 		steps []job.StepView
 		want  gridCell
 	}{
-		"none":    {},
-		"done":    {[]job.StepView{step("h1/install/a", "done", 0, 5), step("h1/install/b", "done", 5, 7)}, gridCell{"done", 2, 2, 100, 12 * time.Second, ""}},
-		"running": {[]job.StepView{step("h1/install/a", "done", 0, 5), step("h1/install/b", "running", 5, 0)}, gridCell{"running", 2, 1, 75, 60 * time.Second, ""}},
+		"none": {},
+		"done": {[]job.StepView{step("h1/install/a", "done", 0, 5), step("h1/install/b", "done", 5, 7)}, gridCell{"done", 2, 2,
+			100, 12 * time.Second, ""}},
+		"running": {[]job.StepView{step("h1/install/a", "done", 0, 5), step("h1/install/b", "running", 5, 0)}, gridCell{"running", 2,
+			1, 75, 60 * time.Second, ""}},
 		"failed": {[]job.StepView{step("h1/install/a", "failed", 0, 5), step("h1/install/b", "running", 1, 0)},
 			gridCell{"failed", 2, 0, 25, 5 * time.Second, ""}},
-		"skipped":            {[]job.StepView{step("h1/x", "skipped", -1, 0), step("h1/x/b", "done", 0, 1)}, gridCell{"skipped", 2, 2, 100, time.Second, ""}},
-		"pending":            {[]job.StepView{step("h1/x", "pending", -1, 0)}, gridCell{"pending", 1, 0, 0, 0, ""}},
-		"by an early clock":  {[]job.StepView{step("h1/x", "running", 3600, 0)}, gridCell{"running", 1, 0, 50, 0, ""}},
-		"half":               {[]job.StepView{step("h1/x", "pending", -1, 0), step("h1/x/b", "done", 0, 1)}, gridCell{"pending", 2, 1, 50, time.Second, ""}},
-		"unknown is no done": {[]job.StepView{step("h1/x", "unknown", 0, 0), step("h1/x/b", "done", 0, 1)}, gridCell{"unknown", 2, 1, 50, time.Second, ""}},
+		"skipped": {[]job.StepView{step("h1/x", "skipped", -1, 0), step("h1/x/b", "done", 0, 1)}, gridCell{"skipped", 2, 2,
+			100, time.Second, ""}},
+		"pending":           {[]job.StepView{step("h1/x", "pending", -1, 0)}, gridCell{"pending", 1, 0, 0, 0, ""}},
+		"by an early clock": {[]job.StepView{step("h1/x", "running", 3600, 0)}, gridCell{"running", 1, 0, 50, 0, ""}},
+		"half": {[]job.StepView{step("h1/x", "pending", -1, 0), step("h1/x/b", "done", 0, 1)}, gridCell{"pending", 2, 1,
+			50, time.Second, ""}},
+		"unknown is no done": {[]job.StepView{step("h1/x", "unknown", 0, 0), step("h1/x/b", "done", 0, 1)}, gridCell{"unknown", 2, 1,
+			50, time.Second, ""}},
 	} {
 		if got := cellOf(c.steps, at.Add(time.Minute)); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)

@@ -6,11 +6,15 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/upgrade/check"
 )
 
-// lossesShown bounds the guests of a page, those first that have lost most.
-const lossesShown = 200
+// Bounds of the guests on a page, those first that have lost most.
+const (
+	lossesShown  = 200
+	lossesMapped = 3000
+)
 
 // mostLost puts the guests first that have lost most, then those that nobody has watched.
 func mostLost(all []check.Loss) []check.Loss {
@@ -49,4 +53,21 @@ func lossClass(l check.Loss) string {
 		return "a"
 	}
 	return "b"
+}
+
+// lossy are the guests of which there is something to tell, those first that have lost most, and how many others there are.
+func lossy(all []check.Loss) (worst []check.Loss, well int) {
+	for _, l := range mostLost(all) {
+		if l.Lost > 0 || l.Sent == 0 || l.Note != "" || l.UnwatchedMS >= 1000 {
+			worst = append(worst, l)
+		} else {
+			well++
+		}
+	}
+	return worst, well
+}
+
+// lossTitle says what a square of the map stands for.
+func lossTitle(v *view, l check.Loss) string {
+	return told.Clean(l.Guest) + colon(v) + v.T(fmt.Sprintf("%d of %d lost, longest gap %d ms", l.Lost, l.Sent, l.LongestMS))
 }

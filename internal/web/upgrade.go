@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/a-h/templ"
@@ -93,13 +94,14 @@ func ordersOf(u request.Standing) []order {
 			add(v, "", orderHref(u.Job.ID, v, ""), false)
 		}
 	}
-	for _, v := range []request.Verb{request.Commit, request.Run, request.Rollback, request.Report} {
+	for _, v := range []request.Verb{request.Commit, request.Run, request.Rollback} {
 		if _, is := request.Offered(u.Next, v); is && v == request.Run {
 			add(v, "", "/upgrade/begin", false)
 		} else if is {
 			add(v, "", "/upgrade/"+string(v), false)
 		}
 	}
+	add(request.Report, "", "/upgrade/report", false) // it changes nothing, and is there at any time
 	return out
 }
 
@@ -223,9 +225,10 @@ func (s *standing) took() string {
 	return s.view.T("for " + span(s.view, s.Now.Sub(s.Job.Began)))
 }
 
-// canGoBack says what a commit takes away; "" where there is nothing of that.
+// canGoBack says what a commit takes away; "" where there is nothing of that, or something stands in the way of a rollback.
 func (s *standing) canGoBack() string {
-	if s.Committed || s.Purpose == upgrade.ForCommit || s.ClusterState != upgrade.Rollup && s.ClusterState != upgrade.Prepared {
+	if s.Committed || s.Purpose == upgrade.ForCommit || s.ClusterState != upgrade.Rollup && s.ClusterState != upgrade.Prepared ||
+		slices.ContainsFunc(s.Blocked, func(b string) bool { return strings.HasPrefix(b, string(upgrade.ForRollback)+": ") }) {
 		return ""
 	}
 	n := 0
@@ -234,7 +237,8 @@ func (s *standing) canGoBack() string {
 			n++
 		}
 	}
-	return s.view.T("Until the commit " + strconv.Itoa(n) + " hosts can be rolled back to " + told.Or(s.Standing.Version, "the version before") + ".")
+	before := told.Or(s.Standing.Version, "the version before")
+	return s.view.T("Hosts that can be rolled back to " + before + " until the commit: " + strconv.Itoa(n))
 }
 
 // lately says how old the last line of a step is.
@@ -255,3 +259,6 @@ func (s *standing) age() string {
 
 // count writes a number for a text.
 func count(n int) string { return fmt.Sprint(n) }
+
+// mib writes bytes in MiB.
+func mib(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }

@@ -214,7 +214,8 @@ func (b *beginning) request() (request.Request, error) {
 // hostNames reads names of hosts with commas or blanks between them, each once.
 func hostNames(f url.Values, field string) ([]cluster.HostID, error) {
 	var out []cluster.HostID
-	for _, n := range strings.FieldsFunc(f.Get(field), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' }) {
+	for _, n := range strings.FieldsFunc(f.Get(field),
+		func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' }) {
 		if slices.Contains(out, cluster.HostID(n)) {
 			return nil, fail.Errorf(fail.Invalid, "%s %.70q: want each host once", field, n)
 		}

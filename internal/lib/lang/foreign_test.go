@@ -26,5 +26,6 @@ var composed = []string{
 	"check database", "check device", "check domain", "check firewall", "check guest", "check hosts", "check image", "check installed",
 	"check leftovers", "check link", "check memory", "check mtu", "check networks", "check ports", "check reach", "check rights",
 	"check settings", "check space", "check tables", "check time source", "check units", "check watchdog",
-	"safe", "healthy", "degraded", "pending", "dropped", "rollup_success", "rolldown_success", "prepare", "hosts", "managers", "modules", "aborted",
+	"safe", "healthy", "degraded",
+	"pending", "dropped", "rollup_success", "rolldown_success", "prepare", "hosts", "managers", "modules", "aborted",
 }
