@@ -35,7 +35,7 @@ func (t within) RoundTrip(r *http.Request) (*http.Response, error) {
 		in.Body = http.NoBody
 	}
 	body, to := io.Pipe()
-	w := &answer{header: http.Header{}, to: to, began: make(chan struct{})}
+	w := &answer{header: http.Header{}, asked: in.Body, to: to, began: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { body.CloseWithError(context.Cause(ctx)) })
 	go func() {
 		defer cancel()
@@ -85,6 +85,7 @@ func (c closing) Close() error {
 // answer is what a handler writes to.
 type answer struct {
 	header http.Header
+	asked  io.Closer // the body of the request
 	to     *io.PipeWriter
 
 	mu    sync.Mutex
@@ -96,7 +97,8 @@ type answer struct {
 // Header is the head until it is sent.
 func (a *answer) Header() http.Header { return a.header }
 
-// WriteHeader sends the head; only the first call counts.
+// WriteHeader sends the head; only the first call counts. As in HTTP/1.1, nothing more is read of the request: who is still
+// sending would never come to read the answer.
 func (a *answer) WriteHeader(code int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -104,6 +106,7 @@ func (a *answer) WriteHeader(code int) {
 		return
 	}
 	a.code, a.sent = code, a.header.Clone()
+	_ = a.asked.Close() // what could not be read is not needed any more
 	close(a.began)
 }
 

@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/server/servertest"
+	"holdfast/internal/upgrade/request"
 	"holdfast/testbed/try"
 )
 
@@ -66,3 +67,21 @@ func TestCallsWithinTheProcess(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestAnAnswerComesToWhoIsStillSending: what is refused before all of it was sent is told, and the sender does not wait for ever.
+func TestAnAnswerComesToWhoIsStillSending(t *testing.T) {
+	up := servertest.NewUpgrades(&servertest.Jobs{Now: testTime()})
+	s, err := New(servertest.New(servertest.Three(testTime())),
+		Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: slog.New(slog.DiscardHandler), Jobs: up, Upgrade: up})
+	try.Must(t, err)
+	for role, kind := range map[cluster.Role]fail.Kind{cluster.Operator: fail.Invalid, cluster.Viewer: fail.Denied} {
+		c := api.Through("here", s.As(Caller{User: "the " + string(role), Role: role}))
+		_, err := c.PutBundle(t.Context(), endless{}, request.Trust{AllowUnsigned: true})
+		wantKind(t, err, kind, "")
+	}
+}
+
+// endless is a file that is no bundle, and has no end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }

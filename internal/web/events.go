@@ -104,7 +104,7 @@ func (c *Console) eventsFile(w http.ResponseWriter, r *http.Request, v *view) {
 		out := csv.NewWriter(w)
 		rows := [][]string{{"time", "kind", "what"}}
 		for _, e := range events {
-			rows = append(rows, []string{e.Time.UTC().Format(time.RFC3339Nano), text(e.Kind), text(told.Clean(e.Sentence()))})
+			rows = append(rows, []string{e.Time.UTC().Format(time.RFC3339Nano), csvText(string(e.Kind)), csvText(told.Clean(e.Sentence()))})
 		}
 		if err := out.WriteAll(rows); err != nil {
 			c.Log.Debug("console: a file was not taken", "path", r.URL.Path, "err", err)
@@ -117,12 +117,12 @@ func (c *Console) eventsFile(w http.ResponseWriter, r *http.Request, v *view) {
 	}
 }
 
-// text is a field that no spreadsheet takes for a formula.
-func text[S ~string](s S) string {
+// csvText is a field that no spreadsheet takes for a formula.
+func csvText(s string) string {
 	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
-		return "'" + string(s)
+		return "'" + s
 	}
-	return string(s)
+	return s
 }
 
 // file has the browser keep what follows as a file.

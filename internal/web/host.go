@@ -28,8 +28,8 @@ func hostPart(ctx context.Context, v *view) (templ.Component, error) {
 	return host(v, all[i], v.Report.Hosts[i].Notes, reported, err), nil
 }
 
-// toneOf is that of a certificate's state.
-func toneOf(c inventory.Certificate) told.Tone {
+// certTone is that of a certificate's state.
+func certTone(c inventory.Certificate) told.Tone {
 	switch {
 	case c.State == inventory.CertExpired:
 		return told.Bad

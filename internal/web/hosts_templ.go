@@ -1315,7 +1315,7 @@ func host(v *view, h cluster.HostStatus, notes []told.Line, reported *inventory.
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					var templ_7745c5c3_Var80 = []any{tone(toneOf(c))}
+					var templ_7745c5c3_Var80 = []any{tone(certTone(c))}
 					templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_ElementWriter, templ_7745c5c3_Var80...)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err

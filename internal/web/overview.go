@@ -133,8 +133,8 @@ func failoverPath(at time.Time) templ.SafeURL {
 	return templ.SafeURL(fmt.Sprintf("/failovers/%d", at.UnixNano()))
 }
 
-// phases says how long each part of a failover took.
-func phases(v *view, f told.Failover) string {
+// phasesInWords says how long each part of a failover took.
+func phasesInWords(v *view, f told.Failover) string {
 	text := v.T("detection and proof") + " " + told.Secs(f.DecidedIn)
 	if f.Started.IsZero() {
 		return text

@@ -30,10 +30,12 @@ type page struct {
 var (
 	hostsPage  = &page{path: "/hosts", title: "Hosts", help: "operations#host-table", part: byStatus(hosts)}
 	eventsPage = &page{path: "/events", title: "Events", help: "operations#what-happens-when", part: byStatus(events)}
+	ofUpgrade  = &page{path: "/upgrade", title: "Upgrade", help: "upgrade", part: upgradePage}
 
 	menu = []*page{
 		{path: "/{$}", title: "Overview", help: "operations#what-status-says-and-what-to-do", part: byStatus(overview)},
 		hostsPage,
+		ofUpgrade,
 		eventsPage,
 		configurationPage,
 		{path: "/users", title: "Users", help: "console#users", least: cluster.Admin, part: usersPart},
@@ -42,6 +44,7 @@ var (
 	pages = slices.Concat(menu, []*page{
 		{path: "/hosts/{host}", title: "Host", in: hostsPage, help: "operations#host-table", part: hostPart},
 		{path: "/failovers/{at}", title: "Failover", in: eventsPage, help: "safety", part: failoverPart},
+		{path: "/jobs/{id}", title: "Job", in: ofUpgrade, help: "upgrade", part: jobPage},
 		revisionPage, editPage, helpTextPage, referencePage,
 	})
 )

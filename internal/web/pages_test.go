@@ -59,8 +59,15 @@ func TestPages(t *testing.T) {
 	x.cluster.SetConfig("{}", "root", at)
 	paths := map[string]string{"/{$}": "/", configurationPage.path + "/revisions/{number}": configurationPage.path + "/revisions/1",
 		"/help/{name...}": "/help/pair", "/hosts/{host}": "/hosts/node2", "/failovers/{at}": fmt.Sprintf("/failovers/%d", at.UnixNano())}
+	try.Until(t, "the takeover is known", func() bool {
+		code, _, _ := x.get(x.as("the-viewer"), paths["/failovers/{at}"])
+		return code == http.StatusOK
+	})
 	for _, p := range pages {
 		path := paths[p.path]
+		if p.path == "/jobs/{id}" {
+			continue // there is none here: see TestUnderWay
+		}
 		if path == "" {
 			path = p.path
 		}
@@ -69,10 +76,9 @@ func TestPages(t *testing.T) {
 			if p.least != "" && !role.May(p.least) {
 				want = http.StatusForbidden
 			}
-			try.Until(t, fmt.Sprintf("%s as %s: %d", path, role, want), func() bool {
-				code, _, _ := x.get(x.as("the-"+string(role)), path)
-				return code == want
-			})
+			if code, body, _ := x.get(x.as("the-"+string(role)), path); code != want {
+				t.Errorf("%s as %s: %d, want %d: %.300s", path, role, code, want, body)
+			}
 		}
 	}
 	c := x.as("the-viewer")

@@ -56,6 +56,7 @@ type Console struct {
 	access   *access.Service
 	sessions *scs.SessionManager
 	live     *live
+	contents contents
 	handler  http.Handler
 
 	again server.Again // of the listener
@@ -203,6 +204,7 @@ func (c *Console) routes() http.Handler {
 	for path, answer := range c.orders() {
 		mux.Handle("POST "+path, c.loggedIn(answer))
 	}
+	c.upgradeRoutes(mux)
 	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
 	all := http.NewServeMux()
@@ -253,11 +255,14 @@ func bounded(next http.Handler) http.Handler {
 				http.Error(w, "the connection has ended", http.StatusServiceUnavailable)
 				return
 			}
-			most := int64(maxForm)
-			if r.URL.Path == editPage.path {
-				most = maxConfigForm
+			switch r.URL.Path {
+			case bundlePath:
+				r.Body = &patient{r.Body, rc} // the agent bounds its size, and the fields beside it are bounded
+			case editPage.path:
+				r.Body = http.MaxBytesReader(w, r.Body, maxConfigForm)
+			default:
+				r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 			}
-			r.Body = http.MaxBytesReader(w, r.Body, most)
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -30,15 +30,18 @@ type site struct {
 	t       *testing.T
 	console *Console
 	cluster *servertest.Fake
+	up      *servertest.Upgrades
 	access  *Users
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	x := &site{t: t, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0)))}
+	x := &site{t: t, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
+		up: servertest.NewUpgrades(&servertest.Jobs{Now: time.Unix(1_800_000_000, 0)})}
 	x.access = NewUsers(storetest.NewMem().NewClient("node1"), "node1", log)
-	api, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Access: x.access})
+	api, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Access: x.access,
+		Jobs: x.up, Upgrade: x.up})
 	try.Must(t, err)
 	x.console = New(Options{Host: "node1", Version: "1.0.0", API: api, Users: x.access, Log: log})
 	ctx, cancel := context.WithCancel(t.Context())

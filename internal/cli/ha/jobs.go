@@ -9,21 +9,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/progress"
 	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/upgrade/request"
 )
 
 func jobsCmd(a *command.App) *cobra.Command {
 	list := &cobra.Command{Use: "list", Short: "List the jobs that run and the last that ran", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return jobList(a, cmd) }}
 	return command.Group("jobs", "List, show and control long work", list, jobShowCmd(a), jobWatchCmd(a),
-		jobOrderCmd(a, "pause", "Begin no further steps; running steps continue"),
-		jobOrderCmd(a, "resume", "End a pause"),
-		jobOrderCmd(a, "abort", "Stop the running steps, and run only steps that restore order"),
+		jobOrderCmd(a, request.Pause),
+		jobOrderCmd(a, request.Resume),
+		jobOrderCmd(a, request.Abort),
 		jobRetryCmd(a), jobSkipCmd(a))
 }
 
@@ -53,7 +55,7 @@ func jobsText(jobs []job.View, p output.Painter) string {
 			what += ": " + output.Clean(why)
 		}
 		rows = append(rows,
-			[]output.Cell{{Text: output.Clean(j.ID)}, progress.JobState(j), {Text: j.Began.UTC().Format(time.DateTime)},
+			[]output.Cell{{Text: output.Clean(j.ID)}, output.Toned(told.JobState(j)), {Text: j.Began.UTC().Format(time.DateTime)},
 				{Text: output.Clean(j.User)}, {Text: what}})
 	}
 	output.Table(&b, p, cols, rows)
@@ -85,7 +87,7 @@ func showJob(a *command.App, j job.View, js bool) error {
 
 func jobText(j job.View, p output.Painter) string {
 	var b strings.Builder
-	st := progress.JobState(j)
+	st := output.Toned(told.JobState(j))
 	output.Say(&b, p, "job", output.Plain, output.Clean(j.ID)+": "+output.Clean(j.Title)+", by "+output.Clean(j.User))
 	output.Say(&b, p, "state", st.Colour, st.Text)
 	if why := j.Because(); why != "" {
@@ -103,11 +105,11 @@ func jobText(j job.View, p output.Painter) string {
 	var rows [][]output.Cell
 	for _, s := range j.Steps {
 		rows = append(rows,
-			[]output.Cell{{Text: output.Clean(s.ID)}, progress.StepState(s), {Text: fmt.Sprint(s.Attempt)},
+			[]output.Cell{{Text: output.Clean(s.ID)}, output.Toned(told.StepState(s)), {Text: fmt.Sprint(s.Attempt)},
 				{Text: output.Clean(output.Or(s.Why, s.Note))}})
 	}
 	output.Table(&b, p, cols, rows)
-	for _, s := range progress.StuckSteps(j) {
+	for _, s := range told.StuckSteps(j) {
 		if s.Tail != "" { // else the table has it all
 			b.WriteByte('\n')
 			progress.StuckText(&b, p, s, progress.FewLines)
@@ -135,16 +137,17 @@ func jobTimeout(cmd *cobra.Command, d *time.Duration) {
 	cmd.Flags().DurationVar(d, "timeout", 4*time.Hour, "follow it for this `time`; 0: not at all")
 }
 
-func jobOrderCmd(a *command.App, order, short string) *cobra.Command {
+func jobOrderCmd(a *command.App, v request.Verb) *cobra.Command {
+	order := string(v)
 	return &cobra.Command{
-		Use: order + " JOB", Short: short, Args: cobra.ExactArgs(1),
+		Use: order + " JOB", Short: told.Meaning(v), Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return orderJob(a, cmd, args[0], order, "", "") },
 	}
 }
 
 func jobRetryCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "retry JOB STEP", Short: "Repeat a step that failed, or that is unknown", Args: cobra.ExactArgs(2),
+		Use: "retry JOB STEP", Short: told.Meaning(request.Retry), Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return orderJob(a, cmd, args[0], "retry", args[1], "") },
 	}
 }
@@ -152,7 +155,7 @@ func jobRetryCmd(a *command.App) *cobra.Command {
 func jobSkipCmd(a *command.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "skip JOB STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(2),
+		Use: "skip JOB STEP --reason WHY", Short: told.Meaning(request.Skip), Args: cobra.ExactArgs(2),
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return command.WantReason(cmd, reason) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return orderJob(a, cmd, args[0], "skip", args[1], reason)
@@ -199,7 +202,7 @@ func runJob(a *command.App, cmd *cobra.Command, timeout time.Duration,
 			return err
 		}
 	} else if err := output.Text(a.Env.Stdout, fmt.Sprintf("%s: %s\n", output.Clean(j.ID),
-		progress.JobState(j).Text)); err != nil {
+		told.JobState(j).Text)); err != nil {
 		return err
 	}
 	if j.State == "ended" && j.Result != "done" {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/job"
@@ -125,14 +126,14 @@ func AwaitRun(ctx context.Context, a *command.App, j job.View, js bool,
 	if js {
 		err = output.JSON(a.Env.Stdout, Outcome{Job: &j}, false)
 	} else {
-		err = output.Text(a.Env.Stdout, fmt.Sprintf("%s: %s\n", output.Clean(j.ID), JobState(j).Text))
+		err = output.Text(a.Env.Stdout, fmt.Sprintf("%s: %s\n", output.Clean(j.ID), told.JobState(j).Text))
 	}
 	if err != nil || j.State == "ended" && j.Result == "done" {
 		return err
 	}
 	var b strings.Builder
 	p := output.PainterFor(a.Env.Stderr)
-	for _, s := range StuckSteps(j) {
+	for _, s := range told.StuckSteps(j) {
 		StuckText(&b, p, s, allOfTheLog)
 	}
 	if err := output.Text(a.Env.Stderr, b.String()); err != nil {

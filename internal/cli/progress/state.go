@@ -1,53 +1,18 @@
 package progress
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
-
-// JobState is the state, or the result of a job that has ended.
-func JobState(j job.View) output.Cell {
-	switch {
-	case j.State != "ended":
-		return output.Cell{Text: output.Clean(j.State), Colour: output.Yellow}
-	case j.Result == "done":
-		return output.Cell{Text: "done", Colour: output.Green}
-	}
-	return output.Cell{Text: output.Clean(output.Or(j.Result, "ended")), Colour: output.Red}
-}
-
-// StepState is the state of a step.
-func StepState(s job.StepView) output.Cell {
-	switch s.State {
-	case "done":
-		return output.Cell{Text: "done", Colour: output.Green}
-	case "failed", "unknown":
-		return output.Cell{Text: s.State, Colour: output.Red}
-	case "running":
-		return output.Cell{Text: fmt.Sprintf("running %d %%", s.Percent), Colour: output.Yellow}
-	}
-	return output.Cell{Text: output.Clean(s.State)}
-}
-
-// StuckSteps are those that an operator has to decide about.
-func StuckSteps(j job.View) []job.StepView {
-	var out []job.StepView
-	for _, s := range j.Steps {
-		if s.State == "failed" || s.State == "unknown" {
-			out = append(out, s)
-		}
-	}
-	return out
-}
 
 // NeedsHelp reports whether a run is paused because of a failure. A run that somebody
 // has paused, that pauses after a wave, or that asks for a person's word, is followed on.
@@ -65,20 +30,9 @@ const (
 
 // StuckText says why a step is stuck, with the last lines of its log.
 func StuckText(b *strings.Builder, p output.Painter, s job.StepView, lines int) {
-	word := s.State
-	if word == "unknown" {
-		word = "unclear"
-	}
-	text := output.Clean(s.ID)
-	if s.Why != "" {
-		text += ": " + output.Clean(s.Why)
-	}
-	output.Say(b, p, word, output.Red, text)
-	log := strings.Split(strings.TrimRight(s.Tail, "\n"), "\n")
-	for _, l := range log[max(0, len(log)-lines):] {
-		if l != "" {
-			b.WriteString("          | " + output.Clean(l) + "\n")
-		}
+	output.Line(b, p, told.Stuck(s))
+	for _, l := range told.LastLines(s.Tail, lines) {
+		b.WriteString("          | " + l + "\n")
 	}
 }
 

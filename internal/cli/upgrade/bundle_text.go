@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade/bundle"
@@ -34,7 +35,7 @@ func bundleText(rep *bundle.Report, p output.Painter) string {
 		if i == 0 {
 			label = "from"
 		}
-		output.Say(&b, p, label, output.Plain, sourceText(s))
+		output.Say(&b, p, label, output.Plain, told.SourceText(s))
 	}
 	if len(m.Mixed) > 0 {
 		output.Say(&b, p, "mixed", output.Plain, "may run beside: "+output.Clean(strings.Join(m.Mixed, ", ")))
@@ -47,18 +48,6 @@ func bundleText(rep *bundle.Report, p output.Painter) string {
 	output.Table(&b, p, []output.Column{{Head: "MODULE", Cut: 3, Least: 10}, {Head: "RUNS ON", Cut: 4, Least: 8},
 		{Head: "AFTER", Cut: 2, Least: 6}, {Head: "FILES"}, {Head: "ACTIONS", Cut: 1, Least: 10}}, rows)
 	return b.String()
-}
-
-func sourceText(s manifest.Source) string {
-	var modes []string
-	for _, mode := range s.Modes {
-		modes = append(modes, string(mode))
-	}
-	text := output.Clean(s.Version) + ": " + strings.Join(modes, ", ")
-	if s.ChangeSystemTables {
-		text += "; changes system tables"
-	}
-	return text
 }
 
 func moduleRow(m *manifest.Module) []output.Cell {

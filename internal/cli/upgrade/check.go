@@ -6,12 +6,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/lang"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
 )
 
 func checkCmd(a *command.App) *cobra.Command {
@@ -22,7 +24,7 @@ func checkCmd(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Annotations: map[string]string{command.MoreForms: "html"},
 		Use:         "check",
-		Short:       "Check whether all hosts are ready for an upgrade",
+		Short:       told.Meaning(request.Check),
 		Long: `Checks all hosts, and reports each problem with its remedy. Nothing is changed.
 With --bundle it also makes the plan, and fails for all that "upgrade run" would
 refuse: give it the same options. The modes are described there. Without
@@ -165,18 +167,7 @@ func failedChecks(b *strings.Builder, p output.Painter, rep *check.Report) {
 		if f.Level != check.Fail {
 			continue
 		}
-		text := f.Check
-		if f.Host != "" {
-			text += " " + string(f.Host)
-		}
-		if f.Where != "" && f.Where != string(f.Host) {
-			text += " " + f.Where
-		}
-		text += ": " + f.Text + "."
-		if f.Remedy != "" {
-			text += " What to do: " + f.Remedy + "."
-		}
-		output.Say(b, p, "failed", output.Red, output.Clean(text))
+		output.Say(b, p, "failed", output.Red, told.CheckFinding(f))
 	}
 }
 
@@ -185,7 +176,7 @@ func reportCmd(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Annotations: map[string]string{command.MoreForms: "html"},
 		Use:         "report",
-		Short:       "Report on the last upgrade",
+		Short:       told.Meaning(request.Report),
 		Long: `Checks all hosts and reports their state after the last upgrade. If lost packets
 were measured, the report shows how many each guest lost. The report is text,
 JSON or a page for a browser (-o html); --dir writes all three into a directory.`,

@@ -7,23 +7,25 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
-	"holdfast/internal/cli/progress"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/upgrade/request"
 )
 
-func orderCmd(a *command.App, order, short string) *cobra.Command {
+func orderCmd(a *command.App, v request.Verb) *cobra.Command {
+	order := string(v)
 	return &cobra.Command{
-		Use: order, Short: short, Args: cobra.NoArgs,
+		Use: order, Short: told.Meaning(v), Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return orderUpgrade(a, cmd, order, "", "") },
 	}
 }
 
 func retryCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "retry STEP", Short: "Repeat a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
+		Use: "retry STEP", Short: told.Meaning(request.Retry), Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return orderUpgrade(a, cmd, "retry", args[0], "") },
 	}
 }
@@ -31,7 +33,7 @@ func retryCmd(a *command.App) *cobra.Command {
 func skipCmd(a *command.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "skip STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
+		Use: "skip STEP --reason WHY", Short: told.Meaning(request.Skip), Args: cobra.ExactArgs(1),
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return command.WantReason(cmd, reason) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return orderUpgrade(a, cmd, "skip", args[0], reason)
@@ -62,7 +64,7 @@ func orderUpgrade(a *command.App, cmd *cobra.Command, order, step, reason string
 	if js {
 		return output.JSON(a.Env.Stdout, j, false)
 	}
-	text := output.Clean(j.ID) + ": " + progress.JobState(j).Text
+	text := output.Clean(j.ID) + ": " + told.JobState(j).Text
 	if why := j.Because(); why != "" {
 		text += ": " + output.Clean(why)
 	}
@@ -75,7 +77,7 @@ func orderUpgrade(a *command.App, cmd *cobra.Command, order, step, reason string
 func approveCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "approve HOST...",
-		Short: "Approve hosts, so that they may begin",
+		Short: told.Meaning(request.Approve),
 		Long:  `Approves hosts of a run that was begun with --approve-per-host, in your name.`,
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -87,7 +89,7 @@ func approveCmd(a *command.App) *cobra.Command {
 func dropCmd(a *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "drop HOST...",
-		Short: "Leave out hosts that are away",
+		Short: told.Meaning(request.Drop),
 		Long: `Leaves hosts that are away out of the rest of the run, in your name. A host that
 has begun stays as it is, between the two versions, and "status" lists it.
 Refused while the host's agent answers.`,

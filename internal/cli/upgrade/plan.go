@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
@@ -306,8 +307,7 @@ func shortPlan(p *upgrade.Plan, paint output.Painter) string {
 }
 
 func planHead(b *strings.Builder, paint output.Painter, p *upgrade.Plan, all bool) {
-	fmt.Fprintln(b, paint.Paint(output.Bold, output.Clean(fmt.Sprintf("%s %s: %s %s of %d hosts, from %s", p.Bundle, p.To,
-		p.Options.Mode, p.Purpose, len(p.Hosts), p.From))))
+	fmt.Fprintln(b, paint.Paint(output.Bold, told.PlanTitle(p)))
 	planFindings(b, paint, p, all)
 }
 
@@ -319,24 +319,7 @@ func planEnd(b *strings.Builder, paint output.Painter, p *upgrade.Plan, all bool
 		}
 		output.Say(b, paint, "left out", output.Plain, output.Clean(string(l.Name)+": "+l.Because()+"."))
 	}
-	e := p.Estimate
-	fmt.Fprintf(b, "\n%d steps; guests that move: %d (%d GiB), that stop for a while: %d; about %s\n",
-		e.Steps, e.Moves, e.MovedMiB>>10, e.Stops, output.Ago(e.Total))
-}
-
-// stageRules says in words which rules hold for a stage.
-func stageRules(p *upgrade.Plan, s *upgrade.Stage) string {
-	switch {
-	case s.Kind == upgrade.Turn:
-		return fmt.Sprintf("leave service, %d at once", p.Options.MaxUnavailable.Of(len(p.Hosts)))
-	case s.Kind == upgrade.Change && s.Limit > 0:
-		return fmt.Sprintf("changed, %d at once", s.Limit)
-	case s.Kind == upgrade.Change:
-		return "changed"
-	case s.Kind == upgrade.Close:
-		return "restored"
-	}
-	return "nothing is changed"
+	fmt.Fprintf(b, "\n%s\n", told.PlanEstimate(p))
 }
 
 func planStages(b *strings.Builder, p output.Painter, plan *upgrade.Plan) {
@@ -349,7 +332,7 @@ func planStages(b *strings.Builder, p output.Painter, plan *upgrade.Plan) {
 			hosts[c.Host] = true
 		}
 		rows = append(rows, []output.Cell{
-			{Text: output.Clean(s.Name)}, {Text: fmt.Sprint(len(hosts))}, {Text: fmt.Sprint(steps)}, {Text: stageRules(plan, s)},
+			{Text: output.Clean(s.Name)}, {Text: fmt.Sprint(len(hosts))}, {Text: fmt.Sprint(steps)}, {Text: told.StageRules(plan, s)},
 		})
 	}
 	output.Table(b, p,

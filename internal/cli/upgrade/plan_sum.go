@@ -2,12 +2,12 @@ package upgrade
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/upgrade"
 )
@@ -98,40 +98,12 @@ func planWaves(b *strings.Builder, p output.Painter, plan *upgrade.Plan) {
 
 // planFindings writes what stands in the way first, and of many findings of a rule some.
 func planFindings(b *strings.Builder, p output.Painter, plan *upgrade.Plan, all bool) {
-	words := []struct {
-		level upgrade.Level
-		word  string
-		c     output.Colour
-	}{{upgrade.Block, "blocked", output.Red}, {upgrade.Warn, "warning", output.Yellow}, {upgrade.Info, "note",
-		output.Plain}}
-	for _, w := range words {
-		var rules []string
-		of := map[string]int{}
-		for _, f := range plan.Findings {
-			if f.Level != w.level {
-				continue
-			}
-			if of[f.Rule]++; of[f.Rule] > maxOfRule && !all {
-				if !slices.Contains(rules, f.Rule) {
-					rules = append(rules, f.Rule)
-				}
-				continue
-			}
-			text := f.Rule
-			for _, about := range []string{string(f.Host), f.VM} {
-				if about != "" {
-					text += " " + about
-				}
-			}
-			text += ": " + f.Text
-			if f.Remedy != "" {
-				text += " What to do: " + f.Remedy + "."
-			}
-			output.Say(b, p, w.word, w.c, output.Clean(text))
-		}
-		for _, rule := range rules {
-			output.Say(b, p, w.word, w.c,
-				fmt.Sprintf("%s: and %d more (all: --all, or -o json)", output.Clean(rule), of[rule]-maxOfRule))
-		}
+	most := maxOfRule
+	if all {
+		most = len(plan.Findings)
+	}
+	more := func(rule string, n int) string { return fmt.Sprintf("%s: and %d more (all: --all, or -o json)", rule, n) }
+	for _, l := range told.PlanFindings(plan, most, more) {
+		output.Line(b, p, l)
 	}
 }

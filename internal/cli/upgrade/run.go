@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/progress"
@@ -165,7 +166,7 @@ func runCmd(a *command.App) *cobra.Command {
 	var b upgradeBeginning
 	cmd := &cobra.Command{
 		Use:   "run --bundle FILE",
-		Short: "Upgrade the hosts of the cluster",
+		Short: told.Meaning(request.Run),
 		Long: `Sends the bundle to the agent. The agent checks the bundle and all hosts, makes
 a plan, and begins the upgrade. Without --yes the command first shows a summary
 of the plan and asks. When the command is interrupted, the upgrade continues:
@@ -268,8 +269,8 @@ func joined(ctx context.Context, a *command.App, c *api.Client, u request.Standi
 		return true, output.JSON(a.Env.Stdout, progress.Outcome{Job: u.Job}, false)
 	}
 	text := fmt.Sprintf("%s is there already: %s: %s\n", output.Clean(u.Job.ID), output.Clean(u.Job.Title),
-		progress.JobState(*u.Job).Text)
-	for _, h := range leftBehind(u.Behind) {
+		told.JobState(*u.Job).Text)
+	for _, h := range told.LeftBehind(u.Behind) {
 		text += h + "\n"
 	}
 	return true, output.Text(a.Env.Stdout, text)
@@ -360,7 +361,7 @@ func commitCmd(a *command.App) *cobra.Command {
 	var lost []string
 	cmd := &cobra.Command{
 		Use:   "commit",
-		Short: "Make an upgrade final, without a way back",
+		Short: told.Meaning(request.Commit),
 		Long: `Makes the upgrade final: raises the version of the cluster, runs the commit
 actions of the modules, and deletes the backups. Afterwards a rollback is
 refused. A commit that failed may be repeated. Without --yes the command first
@@ -381,7 +382,7 @@ func rollbackCmd(a *command.App) *cobra.Command {
 	var lost []string
 	cmd := &cobra.Command{
 		Use:   "rollback [HOST...]",
-		Short: "Roll hosts back to the previous version",
+		Short: told.Meaning(request.Rollback),
 		Long: `Rolls back the named hosts, or without names all hosts that the upgrade has
 changed. Without --yes the command first shows a summary of the plan and asks.
 Refused after a commit, and for a host that was not upgraded or was installed

@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/catalogue"
 	"holdfast/internal/upgrade/path"
+	"holdfast/internal/upgrade/request"
 )
 
 // Commands are the commands of upgrades.
@@ -24,9 +25,9 @@ func Commands(a *command.App) []*cobra.Command {
 func upgradeCmd(a *command.App) *cobra.Command {
 	return command.Group("upgrade", "Plan, check and run upgrades", pathCmd(a), planCmd(a),
 		checkCmd(a), runCmd(a), statusCmd(a),
-		orderCmd(a, "pause", "Begin no further steps; running steps continue"),
-		orderCmd(a, "resume", "End a pause"),
-		orderCmd(a, "abort", "Stop the running steps, and run only steps that restore order"),
+		orderCmd(a, request.Pause),
+		orderCmd(a, request.Resume),
+		orderCmd(a, request.Abort),
 		retryCmd(a), skipCmd(a), approveCmd(a), dropCmd(a),
 		commitCmd(a), rollbackCmd(a), reportCmd(a))
 }

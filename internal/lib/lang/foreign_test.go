@@ -27,4 +27,5 @@ var composed = []string{
 	"check leftovers", "check link", "check memory", "check mtu", "check networks", "check ports", "check reach", "check rights",
 	"check settings", "check space", "check tables", "check time source", "check units", "check watchdog",
 	"safe", "healthy", "degraded",
+	"pending", "dropped", "rollup_success", "rolldown_success", "prepare", "hosts", "managers", "modules", "aborted",
 }

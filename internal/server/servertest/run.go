@@ -192,6 +192,9 @@ func (f *Upgrades) List(ctx context.Context) ([]job.View, error) {
 	jobs, err := f.Jobs.List(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err == nil && f.shown != nil && f.shown.Job != nil {
+		return append([]job.View{*f.shown.Job}, jobs...), nil
+	}
 	if f.run == nil || err != nil {
 		return jobs, err
 	}
@@ -202,6 +205,9 @@ func (f *Upgrades) List(ctx context.Context) ([]job.View, error) {
 func (f *Upgrades) Get(ctx context.Context, id string) (job.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.shown != nil && f.shown.Job != nil && f.shown.Job.ID == id {
+		return *f.shown.Job, nil
+	}
 	if f.run == nil || f.run.job.ID != id {
 		return f.Jobs.Get(ctx, id)
 	}

@@ -73,7 +73,7 @@ func (f *Upgrades) SetReport(r check.Report) {
 	f.report = r
 }
 
-// Show sets what Upgrade answers; nil: how the run stands.
+// Show sets what Upgrade answers, with a job that is asked for by its id; nil: how the run stands.
 func (f *Upgrades) Show(u *request.Standing) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

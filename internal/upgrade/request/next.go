@@ -13,12 +13,14 @@ import (
 // Verb is what can be asked of an upgrade, as the command line calls it.
 type Verb string
 
-// Verbs. Run stands for check, too.
+// Verbs. What is said of Run, Next says of Check, too.
 const (
 	Run      Verb = "run"
+	Check    Verb = "check"
 	Commit   Verb = "commit"
 	Rollback Verb = "rollback"
 	Report   Verb = "report"
+	Pause    Verb = "pause"
 	Resume   Verb = "resume"
 	Abort    Verb = "abort"
 	Retry    Verb = "retry"   // a step
@@ -88,6 +90,25 @@ func Next(u *Standing, may func(v Verb, what string) bool) []string {
 		out = append(out, "holdfast upgrade approve "+strings.Join(waits, " "))
 	}
 	return out
+}
+
+// Offered is what commands of a verb that Next has named are about: steps or hosts, none for one that is about the whole
+// upgrade. is: there is such a command.
+func Offered(next []string, v Verb) (what []string, is bool) {
+	for _, text := range next {
+		words, named := strings.CutPrefix(text+" ", "holdfast upgrade "+string(v)+" ")
+		if !named {
+			continue
+		}
+		is = true
+		for _, w := range strings.Fields(words) {
+			if strings.HasPrefix(w, "--") {
+				break
+			}
+			what = append(what, w)
+		}
+	}
+	return what, is
 }
 
 // about are the hosts of reasons of a code, not more than a few.

@@ -1,5 +1,9 @@
 // A page knows how old it is: the server gives a sign of life every two seconds, and a page that has waited for six says
 // so, greys what it shows, and offers the consoles of the other hosts.
+for (const b of document.querySelectorAll("[data-print]")) {
+  b.hidden = false;
+  b.addEventListener("click", () => window.print());
+}
 (() => {
   const main = document.querySelector("main[sse-connect]");
   if (!main) return;

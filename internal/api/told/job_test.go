@@ -1,4 +1,4 @@
-package upgrade
+package told
 
 import (
 	"slices"
@@ -17,7 +17,7 @@ func TestOneSentenceForManyHosts(t *testing.T) {
 			[]string{"holdfast upgrade retry h1/db", "holdfast upgrade rollback"}},
 		{[]string{"h1: a", "h1: b"}, []string{"h1: a", "h1: b"}},
 	} {
-		if got := together(c.in); !slices.Equal(got, c.want) {
+		if got := Together(c.in); !slices.Equal(got, c.want) {
 			t.Errorf("%q becomes %q, want %q", c.in, got, c.want)
 		}
 	}
