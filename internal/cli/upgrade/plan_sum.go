@@ -102,7 +102,9 @@ func planFindings(b *strings.Builder, p output.Painter, plan *upgrade.Plan, all 
 	if all {
 		most = len(plan.Findings)
 	}
-	more := func(rule string, n int) string { return fmt.Sprintf("%s: and %d more (all: --all, or -o json)", rule, n) }
+	more := func(rule string, n int) string {
+		return fmt.Sprintf("%s: and %d more (all: --all, or -o json)", rule, n)
+	}
 	for _, l := range told.PlanFindings(plan, most, more) {
 		output.Line(b, p, l)
 	}
