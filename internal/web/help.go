@@ -25,7 +25,7 @@ type shelf struct {
 // shelves are those of the first page. What has no place there stands on one more.
 var shelves = []shelf{
 	{title: "Running it", names: []string{"operations", "console", "commands", "configuration", "prerequisites", "install", "packages",
-		"rights", "inventory", "probe"}},
+		"rights", "inventory", "probe", "metrics", "api"}},
 	{title: "A pair", names: []string{"pair"}},
 	{title: "Upgrades", names: []string{"upgrade", "bundle", "paths", "appctl"}},
 	{title: "Transitions", names: []string{"transition", "transition-db", "mapping", "transition-net", "transition-config",

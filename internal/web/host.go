@@ -20,8 +20,11 @@ func hostPart(ctx context.Context, v *view) (templ.Component, error) {
 		return nil, errNoPage
 	}
 	v.Title = string(name)
-	var reported *inventory.Summary
+	if !v.works {
+		return host(v, all[i], v.Report.Hosts[i].Notes, nil, nil), nil
+	}
 	hosts, err := v.api.GuestHosts(ctx)
+	var reported *inventory.Summary
 	if j := slices.IndexFunc(hosts, func(h inventory.Summary) bool { return h.Name == name }); j >= 0 {
 		reported = &hosts[j]
 	}

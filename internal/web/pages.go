@@ -19,6 +19,7 @@ type page struct {
 	title string       // in the menu, and of the page where part gives none
 	least cluster.Role // "": of all who are logged in
 	help  string       // the page about it, under /help
+	works bool         // it is about jobs: only of hosts that take part in them
 	still bool         // it is made once: somebody reads or types there
 	in    *page        // the page of the menu that it belongs to; nil: it is of the menu itself
 	// part makes what changes by itself, from the view, and from what else it asks of the API by v.api. It is made once for all
@@ -30,7 +31,7 @@ type page struct {
 var (
 	hostsPage  = &page{path: "/hosts", title: "Hosts", help: "operations#host-table", part: byStatus(hosts)}
 	eventsPage = &page{path: "/events", title: "Events", help: "operations#what-happens-when", part: byStatus(events)}
-	ofUpgrade  = &page{path: "/upgrade", title: "Upgrade", help: "upgrade", part: upgradePage}
+	ofUpgrade  = &page{path: "/upgrade", title: "Upgrade", help: "upgrade", works: true, part: upgradePage}
 
 	menu = []*page{
 		{path: "/{$}", title: "Overview", help: "operations#what-status-says-and-what-to-do", part: byStatus(overview)},
@@ -44,7 +45,7 @@ var (
 	pages = slices.Concat(menu, []*page{
 		{path: "/hosts/{host}", title: "Host", in: hostsPage, help: "operations#host-table", part: hostPart},
 		{path: "/failovers/{at}", title: "Failover", in: eventsPage, help: "safety", part: failoverPart},
-		{path: "/jobs/{id}", title: "Job", in: ofUpgrade, help: "upgrade", part: jobPage},
+		{path: "/jobs/{id}", title: "Job", in: ofUpgrade, help: "upgrade", works: true, part: jobPage},
 		revisionPage, editPage, helpTextPage, referencePage,
 	})
 )
@@ -74,8 +75,11 @@ func (p *page) make(ctx context.Context, v *view) (templ.Component, error) {
 	return p.part(ctx, v)
 }
 
-// may refuses who has not the role that a page needs.
+// may refuses who has not the role that a page needs, and what the host does not have.
 func (p *page) may(v *view) error {
+	if p.works && !v.works {
+		return fail.Errorf(fail.Refused, "This host takes no part in jobs.")
+	}
 	if p.least == "" || v.May(p.least) {
 		return nil
 	}

@@ -28,7 +28,7 @@ func (c *Console) upgradeRoutes(mux *http.ServeMux) {
 }
 
 // upgradeOrder is what all pages are that ask or answer about one.
-var upgradeOrder = &page{in: ofUpgrade, help: "upgrade", still: true, least: cluster.Operator}
+var upgradeOrder = &page{in: ofUpgrade, help: "upgrade", works: true, still: true, least: cluster.Operator}
 
 // operator has operators only come to a page, which does not change by itself.
 func (c *Console) operator(page func(http.ResponseWriter, *http.Request, *view)) http.Handler {

@@ -34,6 +34,8 @@ type view struct {
 	Failed  bool            // and that it has failed
 	Remedy  string
 
+	works bool // this host takes part in jobs
+
 	api *api.Client
 	r   *http.Request
 }
@@ -51,7 +53,7 @@ func (v *view) May(r cluster.Role) bool { return v.User.Role.May(r) }
 func (c *Console) view(r *http.Request) *view {
 	l := languageOf(r)
 	return &view{Lang: l, T: catalogues[l]().Text, Path: strings.TrimPrefix(r.URL.Path, "/live"), r: r,
-		at: strings.TrimPrefix(r.URL.RequestURI(), "/live"), Host: c.Host, Version: c.Version}
+		at: strings.TrimPrefix(r.URL.RequestURI(), "/live"), Host: c.Host, Version: c.Version, works: c.API.Works()}
 }
 
 // local is a path of this console; what leads elsewhere becomes the first page.

@@ -28,6 +28,14 @@ type before struct {
 	epoch  cluster.Epoch
 }
 
+// watching is a host that stays, whose console shows what becomes of the others.
+func (b before) watching(f Fault) machine {
+	if f == QuorumLoss || len(b.others) == 0 {
+		return b.active
+	}
+	return b.others[0]
+}
+
 // drill boots the cluster, does what the fault says and fills in the result.
 func (r *runner) drill(ctx context.Context, result *Result) error {
 	r.say("the hosts boot", time.Time{})
@@ -46,7 +54,7 @@ func (r *runner) drill(ctx context.Context, result *Result) error {
 		return err
 	}
 	if r.opt.Hold > 0 {
-		if err := r.openConsole(ctx, b.active.Name()); err != nil {
+		if err := r.openConsole(ctx, b.watching(r.opt.Fault).Name()); err != nil {
 			return err
 		}
 	}
