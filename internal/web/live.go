@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -142,6 +143,9 @@ func (l *live) fill(v *view) (changed <-chan struct{}, version int) {
 	return l.changed, l.version
 }
 
+// errPart ends the streams of those who wait for a part that panicked: they ask again.
+var errPart = errors.New("the part of a page was not made")
+
 // part is the live part of a page, made once.
 type part struct {
 	once sync.Once
@@ -162,6 +166,7 @@ func (l *live) part(ctx context.Context, p *page, v *view, version int) (string,
 	}
 	l.mu.Unlock()
 	x.once.Do(func() {
+		x.err = errPart                                                          // unless it comes to its end
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), partTime) // who began may go, and others wait
 		defer cancel()
 		var b strings.Builder
