@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 	"time"
@@ -50,6 +51,18 @@ func KindOf(code connect.Code) fail.Kind {
 	return fail.Failed
 }
 
+// StatusOf returns the status of HTTP that answers an error of a kind where people or programs speak HTTP alone.
+func StatusOf(k fail.Kind) int {
+	if s, known := map[fail.Kind]int{
+		fail.Invalid: http.StatusBadRequest, fail.Denied: http.StatusForbidden, fail.Refused: http.StatusConflict,
+		fail.Unavailable: http.StatusServiceUnavailable, fail.Timeout: http.StatusGatewayTimeout, fail.Unknown: http.StatusBadGateway,
+		fail.Canceled: http.StatusRequestTimeout,
+	}[k]; known {
+		return s
+	}
+	return http.StatusInternalServerError
+}
+
 // ToWire turns e into the error that a handler returns.
 func ToWire(e *fail.Error) *connect.Error {
 	out := connect.NewError(CodeOf(e.Kind), errors.New(text(e.Message)))
@@ -80,6 +93,11 @@ func fromWire(ctx context.Context, target string, err error) error {
 	if !connect.IsWireError(err) || ce.Code() == connect.CodeDeadlineExceeded && ending(ctx) {
 		return local(ctx, target, ce)
 	}
+	return Sent(ce)
+}
+
+// Sent is the error that a handler has turned into ce by ToWire.
+func Sent(ce *connect.Error) *fail.Error {
 	e := &fail.Error{Kind: KindOf(ce.Code()), Message: ce.Message()}
 	for _, d := range ce.Details() {
 		if v, derr := d.Value(); derr == nil {

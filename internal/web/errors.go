@@ -2,8 +2,10 @@ package web
 
 import (
 	"errors"
-	"holdfast/internal/lib/fail"
 	"net/http"
+
+	"holdfast/internal/api"
+	"holdfast/internal/lib/fail"
 )
 
 // fail shows an error on the page.
@@ -24,13 +26,7 @@ func httpCode(err error) int {
 	case !errors.As(err, &e):
 		return http.StatusInternalServerError
 	}
-	if code, known := map[fail.Kind]int{
-		fail.Invalid: http.StatusBadRequest, fail.Denied: http.StatusForbidden, fail.Refused: http.StatusConflict,
-		fail.Unavailable: http.StatusServiceUnavailable, fail.Timeout: http.StatusGatewayTimeout, fail.Unknown: http.StatusBadGateway,
-	}[e.Kind]; known {
-		return code
-	}
-	return http.StatusInternalServerError
+	return api.StatusOf(e.Kind)
 }
 
 // fails answers with a page that says what has failed.

@@ -13,7 +13,6 @@ import (
 	"connectrpc.com/connect"
 
 	"holdfast/internal/api"
-	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/lib/fail"
 )
 
@@ -32,20 +31,6 @@ func failureOf(code string, e *fail.Error) failure {
 	return f
 }
 
-// statuses are those of HTTP for kinds of errors.
-var statuses = map[fail.Kind]int{
-	fail.Invalid: http.StatusBadRequest, fail.Denied: http.StatusForbidden, fail.Refused: http.StatusConflict,
-	fail.Unavailable: http.StatusServiceUnavailable, fail.Timeout: http.StatusGatewayTimeout, fail.Unknown: http.StatusBadGateway,
-	fail.Canceled: http.StatusRequestTimeout,
-}
-
-func statusOf(e *fail.Error) int {
-	if code, known := statuses[e.Kind]; known {
-		return code
-	}
-	return http.StatusInternalServerError
-}
-
 // asError is an error of ours for any, with what the API has said of a remedy.
 func asError(err error) *fail.Error {
 	var e *fail.Error
@@ -56,20 +41,12 @@ func asError(err error) *fail.Error {
 	if !errors.As(err, &ce) {
 		return fail.Because(err, fail.Failed, err.Error())
 	}
-	e = &fail.Error{Kind: api.KindOf(ce.Code()), Message: ce.Message()}
-	for _, d := range ce.Details() {
-		if v, derr := d.Value(); derr == nil {
-			if detail, is := v.(*apiv1.ErrorDetail); is {
-				e.Remedy = detail.Remedy
-			}
-		}
-	}
-	return e
+	return api.Sent(ce)
 }
 
 // fails answers with an error of its kind.
 func (h *handler) fails(w http.ResponseWriter, e *fail.Error) {
-	h.refuse(w, statusOf(e), api.CodeOf(e.Kind).String(), e)
+	h.refuse(w, api.StatusOf(e.Kind), api.CodeOf(e.Kind).String(), e)
 }
 
 // refuse answers with an error.
@@ -164,7 +141,7 @@ func (h *handler) refused(w http.ResponseWriter, a *recorded) {
 	for _, d := range s.Details {
 		e.Remedy = d.Remedy
 	}
-	status := statusOf(e)
+	status := api.StatusOf(e.Kind)
 	switch code {
 	case connect.CodeResourceExhausted:
 		status = http.StatusTooManyRequests
