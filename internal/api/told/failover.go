@@ -35,7 +35,7 @@ func FailoverAt(events []cluster.Event, at time.Time) (f Failover, found bool) {
 		if x.Kind == cluster.EvStarted && x.Host == e.To {
 			f.Started, f.StartIn, last = x.Time, x.Time.Sub(e.Time), x.Time
 		}
-		if slices.Contains(ends, x.Kind) {
+		if EndsFailover(x.Kind) {
 			break
 		}
 	}
@@ -47,8 +47,15 @@ func FailoverAt(events []cluster.Event, at time.Time) (f Failover, found bool) {
 	return f, true
 }
 
-// ends are the kinds of events after which a start belongs to another decision, and the start itself.
-var ends = []cluster.EventKind{cluster.EvStarted, cluster.EvTakeover, cluster.EvReleased, cluster.EvAssigned, cluster.EvStopping}
+// EndsFailover reports whether a start after an event of a kind belongs to another decision than the takeover before it; the
+// start itself is one of them.
+func EndsFailover(k cluster.EventKind) bool {
+	switch k {
+	case cluster.EvStarted, cluster.EvTakeover, cluster.EvReleased, cluster.EvAssigned, cluster.EvStopping:
+		return true
+	}
+	return false
+}
 
 // Whole is the time from the last word until it ran again; zero: it is not known.
 func (f Failover) Whole() time.Duration {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
 )
 
@@ -91,6 +92,10 @@ func (m *Metrics) readEvents(ctx context.Context) (none struct{}, err error) {
 
 // take takes an event in.
 func (c *counts) take(e cluster.Event) {
+	under := c.epoch
+	if told.EndsFailover(e.Kind) {
+		c.epoch = takenOver{}
+	}
 	switch e.Kind {
 	case cluster.EvTakeover:
 		c.epoch = takenOver{e.Time, e.To}
@@ -99,12 +104,9 @@ func (c *counts) take(e cluster.Event) {
 			c.phases.WithLabelValues(phaseProof).Observe(e.Wait.Seconds())
 		}
 	case cluster.EvStarted:
-		if c.epoch.to == e.Host && e.Host != "" && c.begun {
-			c.phases.WithLabelValues(phaseStart).Observe(passed(c.epoch.at, e.Time))
+		if under.to == e.Host && e.Host != "" && c.begun {
+			c.phases.WithLabelValues(phaseStart).Observe(passed(under.at, e.Time))
 		}
-		c.epoch = takenOver{}
-	case cluster.EvReleased:
-		c.epoch = takenOver{} // it has not started there
 	case cluster.EvFenceFail:
 		if c.begun {
 			c.unfenced.Inc()
