@@ -3,11 +3,12 @@ package server
 import (
 	"context"
 	"errors"
-	"holdfast/internal/cluster"
 	"io"
 	"net/http"
 	"sync"
 	"time"
+
+	"holdfast/internal/cluster"
 )
 
 // Caller is a user or a token, whom somebody else has let in: the console, by a session, or REST, by a token.

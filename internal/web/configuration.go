@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -146,9 +145,7 @@ func (c *Console) configurationFile(w http.ResponseWriter, r *http.Request, v *v
 		c.fails(w, r, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/"+form)
-	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment",
-		map[string]string{"filename": fmt.Sprintf("configuration-%d.%s", number, form)}))
+	file(w, fmt.Sprintf("configuration-%d.%s", number, form), "application/"+form)
 	if _, err := w.Write(write()); err != nil {
 		c.Log.Debug("console: a file was not taken", "path", r.URL.Path, "err", err)
 	}
@@ -363,7 +360,8 @@ func (v *view) meanwhile(ctx context.Context, e *edited, refused error) error {
 	if _, was, err := revisionOf(ctx, v, e.base); err == nil { // unless it is no longer kept
 		e.others = config.Diff(was, cl)
 	}
-	return fail.Errorf(fail.Refused, "Nothing was imported: the configuration has been changed by %s since you began.", cmp.Or(now.User, "an agent")).
+	return fail.Errorf(fail.Refused, "Nothing was imported: the configuration has been changed by %s since you began.",
+		cmp.Or(now.User, "an agent")).
 		With("see what is new below, change your text, and check it on the revision that is in force now")
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/web/access"
 )
 
 // loginPage asks for a name and a password.
@@ -35,13 +36,13 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		v.fail(err)
-		c.Log.Info("console: a login failed", "user", name, "from", address(r), "err", err)
+		c.Log.Info("console: a login failed", "user", name, "from", access.Address(r), "err", err)
 		c.show(w, r, httpCode(err), loginForm(v, name, next))
 		return
 	}
 	c.sessions.Put(r.Context(), sessionUser, u.Name)
 	c.sessions.Put(r.Context(), sessionStamp, u.Stamp)
-	c.Log.Info("console: a login", "user", u.Name, "from", address(r))
+	c.Log.Info("console: a login", "user", u.Name, "from", access.Address(r))
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 

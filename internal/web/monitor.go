@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
-	"holdfast/internal/server"
 	"holdfast/internal/upgrade/probe"
+	"holdfast/internal/web/access"
 	"holdfast/internal/web/metrics"
 )
 
@@ -18,7 +16,7 @@ import (
 func (c *Console) metrics() http.Handler {
 	o := metrics.Options{Tokens: c.access.Tokens, Version: c.Version, Log: c.Log, Works: c.API.Works(),
 		Losses: func(ctx context.Context, run string) (probe.Summary, error) { return probe.Sum(ctx, c.Store, run) },
-		API:    api.Through("the agent of this host", c.API.As(server.Caller{User: "metrics", Role: cluster.Viewer}))}
+		API:    c.client("metrics", cluster.Viewer)}
 	if c.Member != nil {
 		o.Member = metrics.NewMember(c.Member.ClientURL, c.Client)
 	}
@@ -28,7 +26,7 @@ func (c *Console) metrics() http.Handler {
 // readers lets in programs by a token, and who is logged in; others get 401.
 func (c *Console) readers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		secret, is := bearer(r)
+		secret, is := access.Secret(r)
 		if !is {
 			if u, known := c.user(r.Context()); known && !u.Once {
 				next.ServeHTTP(w, r)
@@ -52,10 +50,4 @@ func (c *Console) readers(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
-}
-
-// bearer is the token that a request has.
-func bearer(r *http.Request) (secret string, is bool) {
-	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return strings.TrimSpace(secret), strings.EqualFold(scheme, "Bearer")
 }

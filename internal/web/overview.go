@@ -2,12 +2,13 @@ package web
 
 import (
 	"fmt"
-	"holdfast/internal/api/told"
-	"holdfast/internal/cluster"
 	"slices"
 	"time"
 
 	"github.com/a-h/templ"
+
+	"holdfast/internal/api/told"
+	"holdfast/internal/cluster"
 )
 
 // headline is the largest sentence of the console: is it up?

@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/admit"
 	"holdfast/internal/server"
+	"holdfast/internal/web/access"
 )
 
 // view is what every page is made of.
@@ -88,9 +89,14 @@ func (c *Console) loggedIn(page func(http.ResponseWriter, *http.Request, *view))
 		}
 		v := c.view(r)
 		v.User = u
-		v.api = api.Through("the agent of this host", c.API.As(server.Caller{User: c.audit(r, u.Name), Role: u.Role}))
+		v.api = c.client(c.audit(r, u.Name), u.Role)
 		page(w, r, v)
 	})
+}
+
+// client calls the API of this host in somebody's name.
+func (o Options) client(user string, role cluster.Role) *api.Client {
+	return api.Through("the agent of this host", o.API.As(server.Caller{User: user, Role: role}))
 }
 
 // user is who is logged in, by the session and by what the store has of him now.
@@ -101,16 +107,7 @@ func (c *Console) user(ctx context.Context) (cluster.User, bool) {
 
 // audit is how a user stands in the log of events: with where he calls from and by what.
 func (c *Console) audit(r *http.Request, name string) string {
-	return name + " (console, " + address(r) + ")"
-}
-
-// address is where a request comes from.
-func address(r *http.Request) string {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return "unknown"
-	}
-	return at.Addr().Unmap().String()
+	return name + " (console, " + access.Address(r) + ")"
 }
 
 // source is what guesses of a password are counted by: the address, or the network of one of IPv6.

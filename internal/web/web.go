@@ -15,7 +15,6 @@ import (
 
 	"github.com/alexedwards/scs/v2"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/admit"
@@ -84,8 +83,8 @@ var shaking = admit.Bounds{All: 256, Address: 32, Net: 64}
 
 // New makes a console that listens nowhere yet.
 func New(o Options) *Console {
-	c := &Console{Options: o, access: o.Users, sessions: scs.New(), live: newLive(api.Through("the agent of this host",
-		o.API.As(server.Caller{User: "console", Role: cluster.Viewer})), o.Log)}
+	c := &Console{Options: o, access: o.Users, sessions: scs.New(),
+		live: newLive(o.client("console", cluster.Viewer), o.Log)}
 	c.sessions.Store = access.Sessions{Service: o.Users}
 	c.sessions.Lifetime = sessionHours * time.Hour
 	c.sessions.Cookie = scs.SessionCookie{Name: "__Host-holdfast", Path: "/", HttpOnly: true, Secure: true,

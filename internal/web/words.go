@@ -1,12 +1,13 @@
 package web
 
 import (
-	"holdfast/internal/api/told"
-	"holdfast/internal/cluster"
 	"net/url"
 	"slices"
 
 	"github.com/a-h/templ"
+
+	"holdfast/internal/api/told"
+	"holdfast/internal/cluster"
 )
 
 // alertRole has a screen reader say at once what has failed.

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -292,24 +291,15 @@ func (h *handler) find(w http.ResponseWriter, r *http.Request) (*match, *notFoun
 
 // caller is the token of a request. Guesses are not counted, as those of passwords are: a secret has 130 random bits.
 func (h *handler) caller(r *http.Request) (server.Caller, *fail.Error) {
-	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
+	secret, is := access.Secret(r)
+	if !is {
 		return server.Caller{}, fail.Errorf(fail.Denied, "no token was sent")
 	}
-	t, err := h.users.Bearer(r.Context(), strings.TrimSpace(secret))
+	t, err := h.users.Bearer(r.Context(), secret)
 	if err != nil {
 		return server.Caller{}, asError(err)
 	}
-	return server.Caller{User: t.Name + " (token, " + address(r) + ")", Role: t.Role}, nil
-}
-
-// address is where a request comes from.
-func address(r *http.Request) string {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return "unknown"
-	}
-	return at.Addr().Unmap().String()
+	return server.Caller{User: t.Name + " (token, " + access.Address(r) + ")", Role: t.Role}, nil
 }
 
 // takeKey takes the key of idempotency. One that nobody would look at is refused: who sends it relies on it.
