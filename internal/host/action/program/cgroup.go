@@ -9,23 +9,28 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
-// makeCgroup makes a control group (version 2) for a program below that of this
-// process, when that is allowed: in the root group, and in one that its manager
-// has delegated. It returns "" where it is not; the tree of processes is then
-// followed by parentage alone.
-func makeCgroup(name string) string {
+// placeCgroup says where the control group (version 2) of a program is to be: below that of this
+// process, when groups may be made there, as in the root group and in one that its manager has
+// delegated. It is "" where they may not.
+func placeCgroup(name string) string {
 	own, ok := ownCgroup()
 	if !ok {
 		return ""
 	}
-	dir := filepath.Join(own, name)
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return "" // read-only, no delegation, or a relic: nothing depends on it
+	return filepath.Join(own, name)
+}
+
+// makeCgroup makes a control group. It returns "" when that is not allowed; the tree of processes
+// is then followed by parentage alone.
+func makeCgroup(dir string) string {
+	if dir == "" || os.Mkdir(dir, 0o755) != nil {
+		return "" // read-only, or a relic: nothing depends on it
 	}
 	return dir
 }
@@ -110,32 +115,31 @@ func killCgroup(dir string) error {
 	return nil
 }
 
+// dropWait bounds how long processes that are ending may keep a group.
+const dropWait = 2 * time.Second
+
 // dropCgroup removes a group. What lives in it is left running and goes back to
 // the group above, from which it came.
 func dropCgroup(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	var err error
-	for range 10 { // what is moved may fork meanwhile
-		err = unix.Rmdir(dir)
+	for end := time.Now().Add(dropWait); ; time.Sleep(time.Millisecond) {
+		err := unix.Rmdir(dir)
 		if err == nil || errors.Is(err, unix.ENOENT) {
 			return nil
 		}
-		if !errors.Is(err, unix.EBUSY) {
-			break
+		// One that is ending keeps the group and is not listed, and what is moved may fork meanwhile.
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
+			return fmt.Errorf("remove control group: %w", err)
 		}
-		members, merr := cgroupMembers(dir)
-		if merr != nil {
-			return merr
+		members, err := cgroupMembers(dir)
+		if err != nil {
+			return err
 		}
 		for pid := range members {
 			// Fails for a process that has just ended; the group's removal tells the rest.
 			_ = os.WriteFile(filepath.Join(filepath.Dir(dir), "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 		}
 	}
-	if errors.Is(err, unix.EBUSY) {
-		return nil // zombies that nobody waits for stay; an empty group does no harm
-	}
-	return fmt.Errorf("remove control group: %w", err)
 }

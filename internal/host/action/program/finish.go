@@ -3,12 +3,13 @@ package program
 import (
 	"errors"
 	"fmt"
-	"holdfast/internal/lib/proc"
 	"os"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/lib/proc"
 )
 
 // finish records the end, gives the lock up, and then stays as long as somebody
@@ -23,11 +24,13 @@ func (s *session) finish(chunks <-chan []byte) error {
 	if err != nil {
 		r.Why = join(r.Why, fmt.Sprintf("what it left running is not known: %v", err))
 	}
+	// Before the record: after it, nobody looks for the group any more.
+	dropped := dropCgroup(s.cgroup)
 	if err := writeExit(s.dir, r); err != nil {
-		return err
+		return errors.Join(err, dropped)
 	}
 	s.hook("recorded")
-	err = errors.Join(dropCgroup(s.cgroup), s.lock.Close())
+	err = errors.Join(dropped, s.lock.Close())
 	if s.status == nil {
 		return err // it can not be killed; to wait for it is of no use
 	}

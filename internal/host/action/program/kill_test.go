@@ -1,14 +1,18 @@
 package program
 
 import (
+	"errors"
 	"fmt"
-	"holdfast/internal/lib/proc"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/lib/proc"
 )
 
 // waiting is a script that counts its runs and ends with 7 when it is let go.
@@ -140,6 +144,7 @@ func TestHelperKilled(t *testing.T) {
 				t.Errorf("got %+v, want %s", res, want)
 			}
 			if stage != "forked" {
+				r.noGroup()
 				return
 			}
 			if !strings.Contains(res.Why, "exit code will be lost") {
@@ -150,7 +155,58 @@ func TestHelperKilled(t *testing.T) {
 			if res, _ := r.attach(); res.State != Unknown || !strings.Contains(res.Why, "exit code is lost") || r.file("runs") != "run\n" {
 				t.Errorf("got %+v", res)
 			}
+			r.noGroup()
 		})
+	}
+}
+
+// A process that gives much memory back keeps its group for a while in which the group lists nobody.
+func TestAGroupIsKeptByWhatEnds(t *testing.T) {
+	dir := makeCgroup(placeCgroup(cgroupName(t.TempDir())))
+	if dir == "" {
+		t.Skip("no control group can be made here")
+	}
+	group, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer group.Close()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "part", "memory")
+	cmd.SysProcAttr = &unix.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd()), Pdeathsig: unix.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.ReadFull(out, make([]byte, 1)) // it has its memory
+	if err := errors.Join(err, cmd.Process.Kill(), dropCgroup(dir)); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // it was killed
+	if _, err := os.Stat(dir); err == nil {
+		t.Errorf("control group %s is left", dir)
+	}
+}
+
+// noGroup wants the control group of an attempt that is over to be gone.
+func (r *rig) noGroup() {
+	r.t.Helper()
+	m, err := mark(r.dir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	dir := placeCgroup(cgroupName(m))
+	if dir == "" {
+		return // none can be made here
+	}
+	if _, err := os.Stat(dir); err == nil {
+		r.t.Errorf("control group %s is left", dir)
 	}
 }
 

@@ -40,7 +40,10 @@ func orphan(dir string, b attemptState) (Result, error) {
 	for _, p := range left {
 		r.Leftovers = append(r.Leftovers, seenAs(p))
 	}
-	return r, dropCgroup(b.Cgroup)
+	if err := dropCgroup(b.Cgroup); err != nil {
+		r.Why = join(r.Why, err.Error())
+	}
+	return r, nil
 }
 
 // survivors returns what an attempt has left running, and whether the program

@@ -59,6 +59,13 @@ func part(name string, args []string) error {
 				}
 			}
 		})
+	case "memory": // has 200 MiB until it is killed
+		all := make([]byte, 200<<20)
+		for i := 0; i < len(all); i += os.Getpagesize() {
+			all[i] = 1
+		}
+		fmt.Print("x")
+		return unix.Pause()
 	case "agent": // DIR SPEC STAGE: starts and follows, and dies at the stage
 		var s Spec
 		if err := json.Unmarshal([]byte(args[1]), &s); err != nil {

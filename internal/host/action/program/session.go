@@ -108,11 +108,13 @@ func (s *session) run() error {
 	if err != nil {
 		return tell(s.ready, s.refuse(err))
 	}
-	s.cgroup = makeCgroup(cgroupName(marked))
 	s.began = time.Now()
-	if err := writeJSON(s.dir, fileBegun, attemptState{Boot: boot, Began: s.began, Cgroup: s.cgroup}); err != nil {
-		return tell(s.ready, errors.Join(s.refuse(err), dropCgroup(s.cgroup)))
+	group := placeCgroup(cgroupName(marked))
+	// First the record, so that who comes after a helper that was killed finds the group.
+	if err := writeJSON(s.dir, fileBegun, attemptState{Boot: boot, Began: s.began, Cgroup: group}); err != nil {
+		return tell(s.ready, s.refuse(err))
 	}
+	s.cgroup = makeCgroup(group)
 	s.hook("begun")
 	// Before the fork, so that no end of a child is missed.
 	children := make(chan os.Signal, 1)
@@ -120,7 +122,8 @@ func (s *session) run() error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM)
 	if err := s.start(append(s.spec.Env, marked)); err != nil {
-		return tell(s.ready, errors.Join(s.refuse(err), dropCgroup(s.cgroup)))
+		dropped := dropCgroup(s.cgroup)
+		return tell(s.ready, errors.Join(s.refuse(err), dropped))
 	}
 	s.hook("forked")
 	chunks := make(chan []byte)
