@@ -54,9 +54,31 @@ func TestInstall(t *testing.T) {
 	}
 	b.exe = install.Command
 	b.runs(t, 3)
+	b.logsIn(t, res.Console)
 	b.exe = b.lab.Exe()
 	b.uninstall(t, "h1", args...)
 	unchanged("an installation that was taken back")
+}
+
+// logsIn logs in to the console of h2 with the one-time password, which asks for another one.
+func (b *bareRig) logsIn(t *testing.T, c *install.Console) {
+	t.Helper()
+	if c == nil || c.User != install.FirstAdmin || c.Password == "" || len(c.Addresses) != 3 {
+		t.Fatalf("console: %+v", c)
+	}
+	const script = `
+import http.cookiejar, ssl, sys, urllib.parse, urllib.request
+at, ca, user, password = sys.argv[1:]
+browser = urllib.request.build_opener(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca)),
+    urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
+form = urllib.parse.urlencode({"name": user, "password": password}).encode()
+print(browser.open(at + "/login", form).geturl())`
+	said := b.command(t, "h2", "user", "list")
+	at := c.Addresses[1]
+	out, err := b.lab.Exec(t.Context(), "h2", "python3", "-c", script, at, install.CAFile, c.User, c.Password)
+	if err != nil || strings.TrimSpace(out) != at+"/password" {
+		t.Errorf("logged in to %s: %s %v; the users are:\n%s", at, out, err, said)
+	}
 }
 
 // unchanged is what tells later whether the hosts are as they are now, with a firewall.

@@ -19,6 +19,9 @@ func ParseBase(name string, data []byte) (Node, []Fault) {
 			c.fault(f.field, f.value, "want none: it is filled in for each host")
 		}
 	}
+	if at := n.Console.Listen; at != "" && at != NoConsole && !isListen(at) {
+		c.fault("console.listen", at, "want IP:PORT, HOST:PORT, :PORT, none, or nothing for :8443")
+	}
 	if n.GuestsOnly || n.Store.Member != nil || len(n.Store.Endpoints) > 0 {
 		c.fault("store", fmt.Sprint(n.Store.Endpoints), "want neither store nor guests_only: they are filled in for each host")
 	}

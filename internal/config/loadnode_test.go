@@ -133,3 +133,18 @@ func TestTheGuidesSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestTheConsoleOfAllHosts: where they serve it is said once, or that they serve none.
+func TestTheConsoleOfAllHosts(t *testing.T) {
+	for at, wrong := range map[string]bool{
+		"": false, "none": false, ":443": false, "192.0.2.1:8443": false, "8443": true, "None": true, "https://h1:8443": true, ":70000": true,
+	} {
+		n, faults := ParseBase("all.json", []byte(`{"console": {"listen": "`+at+`"}}`))
+		if (len(faults) > 0) != wrong || n.Console.Listen != at {
+			t.Errorf("%q: %v", at, faults)
+		}
+		if wrong && !strings.Contains(Faults(faults).Error(), "want IP:PORT, HOST:PORT, :PORT, none, or nothing for :8443") {
+			t.Errorf("%q: %v", at, faults)
+		}
+	}
+}

@@ -67,6 +67,9 @@ type API struct {
 	Listen string `json:"listen,omitempty"` // host:port; empty: unix socket only
 }
 
+// NoConsole is said as console.listen of all hosts, of which none shall serve a console.
+const NoConsole = "none"
+
 // Console is where the agent serves the web console.
 type Console struct {
 	Listen string `json:"listen,omitempty"` // host:port; empty: nowhere

@@ -71,7 +71,7 @@ func (a Authorities) files(h Host, f Facts, tls bool) (out []File, err error) {
 	add := func(mode fs.FileMode, group []string, path string, data []byte) {
 		out = append(out, File{Path: path, Mode: mode, Data: data, Group: group})
 	}
-	add(0o600, nil, KeyDir+"/ca.pem", a.agents.CertPEM())
+	add(0o600, nil, CAFile, a.agents.CertPEM())
 	if !serves(f.Certificates[KeyDir+"/host.pem"], a.agents, h) {
 		pair, err := a.agents.Issue(h.Name, ips, []string{"localhost"}, hostFor)
 		if err != nil {

@@ -299,3 +299,9 @@ func (r *run) narrow(ctx context.Context) error {
 		return nil
 	})
 }
+
+// tls reports whether libvirtd's connections between hosts go by TLS.
+func (r *run) tls() bool {
+	uri := r.Base.Libvirt.MigrateURI
+	return !isPair(r.Config) && (uri == "" || strings.HasPrefix(uri, "qemu+tls:"))
+}

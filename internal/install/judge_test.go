@@ -308,7 +308,7 @@ func TestReportIsSorted(t *testing.T) {
 // well has a remedy.
 func TestDiagnoseAlone(t *testing.T) {
 	q := QueryAlone("guest")
-	if q.Socket != config.LibvirtSocket || len(q.Ports) != 3 || q.Image != "" || q.RBD != nil || q.Pair != nil {
+	if q.Socket != config.LibvirtSocket || len(q.Ports) != 4 || q.Image != "" || q.RBD != nil || q.Pair != nil {
 		t.Errorf("%+v", q)
 	}
 	if q := QueryFor(testConfig(), config.Node{}, Host{Name: "a"}, "guest"); q.Socket != config.LibvirtSocket {

@@ -24,6 +24,9 @@ func QueryFor(cfg config.Cluster, base config.Node, h Host, domain string) *Quer
 	if n.DataDir != "" {
 		q.DataDir = n.DataDir
 	}
+	if port := consolePort(n); port != 0 {
+		q.Ports = append(q.Ports, port)
+	}
 	if n.Driver == "process" {
 		q.Socket = ""
 	}

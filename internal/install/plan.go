@@ -10,12 +10,13 @@ import (
 	"holdfast/internal/config"
 )
 
-// Ports of a host: the agent's (also heartbeats, by UDP), the store's for
-// clients, and the store's between members.
+// Ports of a host: the agent's (also heartbeats, by UDP), the store's for clients, the store's
+// between members, and the console's.
 const (
-	APIPort    = 7443
-	ClientPort = 2379
-	PeerPort   = 2380
+	APIPort     = 7443
+	ClientPort  = 2379
+	PeerPort    = 2380
+	ConsolePort = 8443
 )
 
 // Where things are on a host.
@@ -26,6 +27,7 @@ const (
 	SettingsFile = ConfDir + "/agent.json"
 	ClusterFile  = ConfDir + "/cluster.json"
 	KeyDir       = ConfDir + "/pki"
+	CAFile       = KeyDir + "/ca.pem"
 	Unit         = "holdfast.service"
 	UnitFile     = "/usr/lib/systemd/system/" + Unit
 	ImageName    = "mnvm.img" // in ImageFolder
@@ -76,7 +78,7 @@ func Settings(cfg config.Cluster, h Host, cluster string, base config.Node) conf
 	n.Host, n.Addr, n.Cluster, n.GuestsOnly = h.Name, h.Addr, cluster, h.Guests
 	n.ConfigFile = ClusterFile
 	n.API.Listen = net.JoinHostPort(h.Addr, strconv.Itoa(APIPort))
-	n.TLS.CA, n.TLS.Cert, n.TLS.Key = KeyDir+"/ca.pem", KeyDir+"/host.pem", KeyDir+"/host.key"
+	n.TLS.CA, n.TLS.Cert, n.TLS.Key = CAFile, KeyDir+"/host.pem", KeyDir+"/host.key"
 	n.Store = config.Store{}
 	initial := map[string]string{}
 	for _, m := range Members(cfg) {
@@ -84,8 +86,14 @@ func Settings(cfg config.Cluster, h Host, cluster string, base config.Node) conf
 		initial[m.Name] = url(m.Addr, PeerPort)
 	}
 	if h.Guests {
-		n.ConfigFile, n.Watchdog = "", config.Watchdog{}
+		n.ConfigFile, n.Watchdog, n.Console = "", config.Watchdog{}, config.Console{}
 		return n
+	}
+	switch n.Console.Listen {
+	case "": // at all addresses, so also at one that a pair moves
+		n.Console.Listen = net.JoinHostPort("", strconv.Itoa(ConsolePort))
+	case config.NoConsole:
+		n.Console.Listen = ""
 	}
 	n.Store.Member = &config.Member{
 		ListenPeer: url(h.Addr, PeerPort), PeerURL: url(h.Addr, PeerPort),
@@ -95,6 +103,16 @@ func Settings(cfg config.Cluster, h Host, cluster string, base config.Node) conf
 		n.Watchdog.Device = dev
 	}
 	return n
+}
+
+// consolePort is where the host's settings have its console; 0: nowhere, or at a port that the kernel chooses.
+func consolePort(n config.Node) int {
+	_, port, err := net.SplitHostPort(n.Console.Listen)
+	if err != nil {
+		return 0
+	}
+	p, _ := strconv.Atoi(port) // a number, as the settings were checked
+	return p
 }
 
 // indented is JSON for people.

@@ -53,6 +53,7 @@ type Result struct {
 	Cluster string              `json:"cluster,omitempty"`
 	Changed map[string][]string `json:"changed,omitempty"`
 	Running string              `json:"running,omitempty"` // host of the management VM
+	Console *Console            `json:"console,omitempty"`
 	// what is still wrong after the first seconds: a takeover that is not possible, or what a host tells
 	Wrong   []string `json:"wrong,omitempty"`
 	Seconds Seconds  `json:"seconds"`
@@ -148,7 +149,11 @@ func Install(ctx context.Context, o Options, check bool) (res Result, err error)
 		return res, err
 	}
 	res.Seconds.Cluster = lap()
-	if len(o.Guests) > 0 || isPair(o.Config) {
+	if len(o.Guests) > 0 {
+		return res, nil
+	}
+	res.Console = r.console(ctx)
+	if isPair(o.Config) {
 		return res, nil // a pair begins when somebody says with whose data
 	}
 	res.Running, err = r.runs(ctx)
@@ -487,10 +492,4 @@ func (r *run) files(h Host) ([]File, error) {
 		}
 	}
 	return append(out, File{Path: SettingsFile, Mode: 0o600, Data: raw}), nil
-}
-
-// tls reports whether libvirtd's connections between hosts go by TLS.
-func (r *run) tls() bool {
-	uri := r.Base.Libvirt.MigrateURI
-	return !isPair(r.Config) && (uri == "" || strings.HasPrefix(uri, "qemu+tls:"))
 }

@@ -18,6 +18,16 @@ type fine struct {
 	peers  []Reached
 	begun  *time.Time // when the first agent was started
 	status func(since time.Duration) string
+	users  func(args []string) (string, error) // nil: there is one
+}
+
+// user answers the command user.
+func (f fine) user(args []string) (Answer, error) {
+	if f.users == nil {
+		return Answer{Output: `[{"name":"alice","role":"admin"}]`}, nil
+	}
+	out, err := f.users(args)
+	return Answer{Output: out}, err
 }
 
 func (f fine) Ask(_ context.Context, q Request) (Answer, error) {
@@ -33,6 +43,9 @@ func (f fine) Ask(_ context.Context, q Request) (Answer, error) {
 			*f.begun = time.Now()
 		}
 	case DoAgent:
+		if q.Args[0] == "user" {
+			return f.user(q.Args)
+		}
 		return Answer{Output: f.status(time.Since(*f.begun))}, nil
 	}
 	return Answer{}, nil

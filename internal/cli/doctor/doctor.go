@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,6 +122,7 @@ func diagnose(ctx context.Context, a *command.App, c *api.Client, n config.Node,
 		}
 		more = append(more, installer.OfCertificates(hosts, h.Name)...)
 	}
+	n.Console.Listen = cmp.Or(n.Console.Listen, config.NoConsole) // these are settings of a host
 	q := install.QueryFor(cfg, n, h, cluster.GuestName)
 	q.Settings, q.Runs = file, answered && a.Server == ""
 	f, err := a.Env.Facts(ctx, *q)

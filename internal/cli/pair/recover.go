@@ -311,6 +311,9 @@ func placePair(a *command.App, cmd *cobra.Command, here string, in *pairInput, f
 		return installer.Installed(cmd, res, err,
 			output.Text(a.Env.Stdout, installer.ResultText(res, true, output.PainterFor(a.Env.Stdout))))
 	}
+	if c := res.Console; c != nil && (c.User != "" || c.Wrong != "") { // a password is shown once
+		return output.Text(a.Env.Stdout, installer.ConsoleText(c, output.PainterFor(a.Env.Stdout)))
+	}
 	return nil
 }
 

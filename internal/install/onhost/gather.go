@@ -296,7 +296,7 @@ func installed(ctx context.Context, q install.Query) (*install.Installed, error)
 // key and authority, also when its time is over.
 func certificates(q install.Query) map[string]string {
 	out := map[string]string{}
-	own := config.TLS{CA: install.KeyDir + "/ca.pem", Cert: install.KeyDir + "/host.pem", Key: install.KeyDir + "/host.key"}
+	own := config.TLS{CA: install.CAFile, Cert: install.KeyDir + "/host.pem", Key: install.KeyDir + "/host.key"}
 	files := install.CertificateFiles()
 	if n, err := config.LoadNode(q.Settings); q.Settings != "" && err == nil && n.TLS.Cert != "" {
 		files[slices.Index(files, own.Cert)], own = n.TLS.Cert, n.TLS
