@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/testbed/need"
+
 	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/transition/db/aligntest"
@@ -132,6 +134,7 @@ func TestTransitionPages(t *testing.T) {
 // TestAccountsOfThePage: with the rights that docs/transition-db.md gives its accounts, and
 // no other, a built-in mapping is planned and run.
 func TestAccountsOfThePage(t *testing.T) {
+	need.Drill(t, "P5: the rights that the page gives its accounts suffice, and no other is needed")
 	rig := aligntest.MariaDB(t, logged...)
 	page := clitest.Blocks(t, "../../docs/transition-db.md")["sql"]
 	if len(page) != 2 {

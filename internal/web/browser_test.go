@@ -12,6 +12,7 @@ import (
 // TestUpgradesInABrowser: on a telephone nothing but a table scrolls sideways, light and dark, in both languages; a command is
 // given by a click, and the page shows what has become of it by itself.
 func TestUpgradesInABrowser(t *testing.T) {
+	need.Drill(t, "console: pages of an upgrade in Chromium: orders by a click, at the width of a telephone, in both languages, light and dark")
 	need.Real(t, need.Programs("chromium", "chromium"))
 	x := newSite(t)
 	operator := x.as("the-operator")

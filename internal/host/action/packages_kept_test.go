@@ -152,6 +152,7 @@ func TestAnotherBuildInTheCacheIsNotKept(t *testing.T) {
 // What can not be had is refused by its name before anything is changed, in each phase; a module that can
 // not be rolled back needs nothing of it.
 func TestPackageThatCanNotBeKeptIsRefused(t *testing.T) {
+	need.Drill(t, "P4: a package that can not be kept for the way back is refused before anything is changed")
 	r := newDebian(t)
 	r.dpkg("--install", r.deb("tiny", "1"), r.deb("other", "1"))
 	for _, name := range []string{"tiny", "other"} {

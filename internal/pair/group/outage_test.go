@@ -19,6 +19,7 @@ import (
 // TestClientsThatAreKeptOut: what keeps clients from the active database is told, by events, too. Who makes it read-only by hand ends
 // nothing that stands on it.
 func TestClientsThatAreKeptOut(t *testing.T) {
+	need.Drill(t, "P3: what keeps clients from the active database is told, and ends nothing that stands on it")
 	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	r := newRig(t)
 	a := r.node["a"]

@@ -18,6 +18,7 @@ import (
 // TestAStrayRow: somebody has written to a quiet standby. A switch is refused before anything is stopped, the standby is complete no more
 // and says which transaction it is, and what was written is saved before it is copied anew. What can not be saved is told with a remedy.
 func TestAStrayRow(t *testing.T) {
+	need.Drill(t, "P1: a standby that somebody has written to is complete no more, and what was written is saved before it is copied anew")
 	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/testbed/need"
+
 	"holdfast/internal/fleet/losses"
 	"holdfast/testbed/nettest"
 	"holdfast/testbed/try"
@@ -17,6 +19,7 @@ import (
 // TestTwoVantagePoints: a guest that drops ICMP echo, measured from two hosts by ARP. First it
 // is dark, then the way from one host is cut.
 func TestTwoVantagePoints(t *testing.T) {
+	need.Drill(t, "lost packets: a guest that drops ICMP echo is measured by ARP, from two hosts")
 	t.Parallel()
 	const guest = 2
 	n := nettest.New(t, 3)

@@ -18,6 +18,7 @@ import (
 // TestFleetMigratesThereAndBack moves a persistent and a transient guest at the
 // same time, and both back.
 func TestFleetMigratesThereAndBack(t *testing.T) {
+	need.Drill(t, "P4: a persistent and a transient guest move at the same time, and both back")
 	dir := t.TempDir()
 	hosts := newFleets(t, 2, Options{Shared: []string{dir}})
 	from, to := hosts[0], hosts[1]

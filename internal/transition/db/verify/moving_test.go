@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"testing"
 
+	"holdfast/testbed/need"
+
 	"holdfast/internal/transition/db/aligntest"
 )
 
 // TestRowsThatMove: while a run carries over what is written, a row that is behind or in motion is no
 // difference, and one that differs for good is found beside it.
 func TestRowsThatMove(t *testing.T) {
+	need.Drill(t, "P5: a row in motion is no difference, and one that differs for good is found beside it")
 	r := rig(t)
 	s := r.Server("source")
 	m := aligntest.Mapping(t, kindsMapping+`

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/testbed/need"
+
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
@@ -17,6 +19,7 @@ import (
 // TestAnotherDatabase: rows are written only into the database of the API. Another one, be it a copy of that, is refused, by a dry
 // run as well where either has anything.
 func TestAnotherDatabase(t *testing.T) {
+	need.Drill(t, "360, network: rows are written only into the database of the API")
 	s := nettest.Start(t, nettest.MariaDB, "neutron", true)
 	other := nettest.Schema(t, s, "neutron_other")
 	d := nettest.Platform(1, 1)
@@ -76,6 +79,7 @@ func TestAnotherDatabase(t *testing.T) {
 // TestRefusedObjects: what the new Neutron refuses keeps nothing else from being made; all of it is told with what to do, and the
 // next run goes on with it. Ports that were made before a subnet had its service types are made, and service types follow.
 func TestRefusedObjects(t *testing.T) {
+	need.Drill(t, "360, network: what a new Neutron refuses is told, keeps nothing else from being made, and is made by the next run")
 	s := nettest.Start(t, nettest.MariaDB, "neutron", true)
 	d := nettest.Platform(5, 10)
 	d.Networks[1].Segments[0].PhysicalNetwork = "physnet2"

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/testbed/need"
+
 	"holdfast/internal/host/ovs"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/pin"
@@ -44,6 +46,7 @@ func TestUnpinOfAnEmptyBridge(t *testing.T) {
 
 // TestUnpinTellsWhatOthersTookFromAPin: by the record that the bridge has of its pin.
 func TestUnpinTellsWhatOthersTookFromAPin(t *testing.T) {
+	need.Drill(t, "360, pinned flows: the end of a pin tells what others have taken from it")
 	r := newRig(t)
 	ctx := try.Context(t)
 	ofctl := func(argv ...string) { r.Run(t, append([]string{"ovs-ofctl", "-O", "OpenFlow14"}, argv...)...) }
@@ -168,6 +171,7 @@ func TestAPinThatFailsNamesTheFlow(t *testing.T) {
 // pin does not end before the agent has written that port's flows; then the guest is reached. One that goes for good
 // keeps nobody waiting.
 func TestAPortThatIsAddedAgain(t *testing.T) {
+	need.Drill(t, "360, pinned flows: a pin does not end before the flows of a port are there that came back while it was on")
 	r := newRig(t)
 	ctx := try.Context(t)
 	vsctl := func(argv ...string) string {
@@ -223,6 +227,7 @@ func TestAPortThatIsAddedAgain(t *testing.T) {
 
 // TestTheCleanupServiceStaysDisarmed: as long as any bridge is pinned.
 func TestTheCleanupServiceStaysDisarmed(t *testing.T) {
+	need.Drill(t, "360, pinned flows: the service that would clean a bridge up stays disarmed while any is pinned")
 	r := newRig(t)
 	ctx := try.Context(t)
 	r.Bridge(t, "br-ex", protocols)
