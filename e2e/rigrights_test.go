@@ -57,6 +57,7 @@ var letIn = map[string]string{
 	"ClusterService/WatchEvents": "tells",
 	"ClusterService/GetVersion":  "tells",
 	"JobService/ListHosts":       "tells",
+	"JobService/ListGuests":      "tells",
 	"JobService/ListJobs":        "tells",
 	"JobService/GetJob":          "tells",
 	"UpgradeService/GetUpgrade":  "tells",

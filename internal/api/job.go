@@ -118,6 +118,17 @@ func (c *Client) GuestHosts(ctx context.Context) ([]inventory.Summary, error) {
 	return Decode[[]inventory.Summary](resp.GetHosts()), nil
 }
 
+// Guests lists guests of all hosts.
+func (c *Client) Guests(ctx context.Context, q inventory.GuestQuery) (inventory.GuestPage, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.ListGuests(ctx, Encode[*apiv1.ListGuestsRequest](q))
+	if err != nil {
+		return inventory.GuestPage{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[inventory.GuestPage](resp), nil
+}
+
 // RenewCertificates renews those of a host now, by its own agent, and returns what it
 // has then. Some may be renewed when it fails; GuestHosts tells.
 func (c *Client) RenewCertificates(ctx context.Context, host string) ([]inventory.Certificate, error) {

@@ -38,6 +38,8 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[cluster.StoreStatus, *apiv1.GetStoreStatusResponse](t, seen)
 	roundTrip[cluster.Backup, *apiv1.Backup](t, seen)
 	roundTrip[inventory.Summary, *apiv1.GuestHost](t, seen)
+	roundTrip[inventory.GuestQuery, *apiv1.ListGuestsRequest](t, seen)
+	roundTrip[inventory.GuestPage, *apiv1.ListGuestsResponse](t, seen)
 	roundTrip[job.View, *apiv1.Job](t, seen)
 	roundTrip[hostconf.File, *apiv1.HostFile](t, seen)
 	roundTrip[hostconf.Answer, *apiv1.CompareFilesResponse](t, seen)

@@ -27,7 +27,7 @@ func TestAPairHasNoGuest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.Upgrades.Guests = hosts[:3] // the last one is no member, and a pair has none of its kind
+		a.Upgrades.Reported = hosts[:3] // the last one is no member, and a pair has none of its kind
 		if older {
 			a.SetType("")
 		}

@@ -60,6 +60,7 @@ var classes = map[string]class{
 	apiv1connect.ClusterServiceMigrateProcedure:     stream,
 
 	apiv1connect.JobServiceListHostsProcedure:     list,
+	apiv1connect.JobServiceListGuestsProcedure:    list,
 	apiv1connect.JobServiceListJobsProcedure:      list,
 	apiv1connect.JobServiceGetJobProcedure:        list,
 	apiv1connect.JobServiceCommandJobProcedure:    list,

@@ -43,6 +43,7 @@ var stale = map[string]bool{
 	apiv1connect.ClusterServiceGetConfigProcedure:   true,
 	apiv1connect.ClusterServiceListConfigsProcedure: true,
 	apiv1connect.JobServiceListHostsProcedure:       true,
+	apiv1connect.JobServiceListGuestsProcedure:      true,
 	apiv1connect.JobServiceListJobsProcedure:        true,
 	apiv1connect.JobServiceGetJobProcedure:          true,
 	apiv1connect.UpgradeServiceGetUpgradeProcedure:  true,

@@ -33,6 +33,8 @@ type Jobs interface {
 	WriteFiles(ctx context.Context, user string, o hostconf.Order) (job.View, error)
 	// Hosts lists the hosts that report, in the order of their names.
 	Hosts(ctx context.Context) ([]inventory.Summary, error)
+	// Guests lists those of the guests of all hosts that are asked for.
+	Guests(ctx context.Context, q inventory.GuestQuery) (inventory.GuestPage, error)
 	// Forget removes what is known of a host that is gone for good; with force also
 	// when it is not known whether guests that were moved from or to it run.
 	Forget(ctx context.Context, user string, host cluster.HostID, force bool) error
@@ -121,6 +123,19 @@ func (h *jobHandler) ListHosts(ctx context.Context, _ *apiv1.ListHostsRequest) (
 		return nil, err
 	}
 	return &apiv1.ListHostsResponse{Hosts: api.Encode[[]*apiv1.GuestHost](hosts)}, nil
+}
+
+// ListGuests lists guests.
+func (h *jobHandler) ListGuests(ctx context.Context, req *apiv1.ListGuestsRequest) (*apiv1.ListGuestsResponse, error) {
+	q := api.Decode[inventory.GuestQuery](req)
+	if err := q.Check(); err != nil {
+		return nil, fail.Errorf(fail.Invalid, "%w", err)
+	}
+	page, err := h.jobs.Guests(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return api.Encode[*apiv1.ListGuestsResponse](page), nil
 }
 
 // ForgetHost removes what is known of a host, in the caller's name.

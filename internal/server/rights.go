@@ -55,6 +55,7 @@ var rights = map[string]right{
 	apiv1connect.JobServiceGetHostPortsProcedure: ofOperators,
 
 	apiv1connect.JobServiceListHostsProcedure:  ofAll,
+	apiv1connect.JobServiceListGuestsProcedure: ofAll,
 	apiv1connect.JobServiceForgetHostProcedure: ofOperators,
 	apiv1connect.JobServiceListJobsProcedure:   ofAll,
 	apiv1connect.JobServiceGetJobProcedure:     ofAll,

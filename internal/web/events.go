@@ -1,7 +1,6 @@
 package web
 
 import (
-	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"mime"
@@ -18,7 +17,7 @@ import (
 	"holdfast/internal/cluster"
 )
 
-const eventsShown = 100 // on one page
+const listShown = 100 // of a list, on one page
 
 // filter says which events are asked for; what is empty does not count.
 type filter struct {
@@ -71,12 +70,20 @@ func kinds(events []cluster.Event) []cluster.EventKind {
 	return slices.Compact(out)
 }
 
-// paged is the part of a list that an address asks for: its number, from 1, of how many.
+// pageNumber is the part of a list that an address asks for, from 1; what is no number is the first.
+func pageNumber(v *view) int {
+	n, _ := strconv.Atoi(v.query("page"))
+	return min(max(n, 1), 1_000_000)
+}
+
+// pagesOf is how many parts a list has.
+func pagesOf(total int) int { return max(1, (total+listShown-1)/listShown) }
+
+// paged is the part of a list that an address asks for: its number, of how many.
 func paged[T any](v *view, all []T) (part []T, page, pages int) {
-	pages = max(1, (len(all)+eventsShown-1)/eventsShown)
-	page, _ = strconv.Atoi(cmp.Or(v.query("page"), "1")) // what is no number is the first
-	page = min(max(page, 1), pages)
-	return all[(page-1)*eventsShown : min(page*eventsShown, len(all))], page, pages
+	pages = pagesOf(len(all))
+	page = min(pageNumber(v), pages)
+	return all[(page-1)*listShown : min(page*listShown, len(all))], page, pages
 }
 
 // clockOf is a time of a day, with the day where that is not today.

@@ -29,13 +29,14 @@ type page struct {
 
 // pages are all, those of the menu first, in its order.
 var (
-	hostsPage  = &page{path: "/hosts", title: "Hosts", help: "operations#host-table", part: byStatus(hosts)}
+	hostsPage  = &page{path: "/hosts", title: "Hosts", help: "operations#host-table", part: hostsPart}
 	eventsPage = &page{path: "/events", title: "Events", help: "operations#what-happens-when", part: byStatus(events)}
 	ofUpgrade  = &page{path: "/upgrade", title: "Upgrade", help: "upgrade", works: true, part: upgradePage}
 
 	menu = []*page{
 		{path: "/{$}", title: "Overview", help: "operations#what-status-says-and-what-to-do", part: byStatus(overview)},
 		hostsPage,
+		{path: "/guests", title: "Guests", help: "console#hosts-and-guests", works: true, part: guestsPart},
 		ofUpgrade,
 		eventsPage,
 		configurationPage,

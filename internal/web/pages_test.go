@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/testbed/try"
 )
 
@@ -169,5 +170,43 @@ func TestEvents(t *testing.T) {
 	rows, err := csv.NewReader(strings.NewReader(body)).ReadAll()
 	if err != nil || len(rows) != 252 || slices.ContainsFunc(rows, func(r []string) bool { return strings.HasPrefix(r[2], "=") }) {
 		t.Errorf("%v, %d rows", err, len(rows))
+	}
+}
+
+// TestGuests: those of all hosts are found by words, host and state, part by part, and what a host names itself or a guest is text.
+func TestGuests(t *testing.T) {
+	x := newSite(t)
+	for i := range 250 {
+		x.up.Jobs.VMs = append(x.up.Jobs.VMs, inventory.Guest{Name: fmt.Sprintf("vm%d", i), Host: "node1", State: inventory.GuestRuns})
+	}
+	x.up.Jobs.VMs = append(x.up.Jobs.VMs, inventory.Guest{Name: "<script>alert(1)</script>", Host: `c1"><script>`,
+		State: inventory.GuestUnknown, Silent: 3 * time.Minute, Fixed: []string{"<script>"}})
+	x.up.Jobs.Reported = []inventory.Summary{{Name: "node1", Up: true, Guests: 250}, {Name: "c2", Addr: "10.0.9.2", Problem: "<script>"}}
+	c := x.as("the-viewer")
+	for path, want := range map[string]int{"/guests": 100, "/guests?page=3": 51, "/guests?page=99": 51, "/guests?page=-1": 100,
+		"/guests?q=VM249": 1, "/guests?host=node2": 0, "/guests?state=unknown": 1, "/guests?q=node1&state=running&page=2": 100} {
+		code, body, _ := x.get(c, path)
+		raw := strings.Contains(body, "<script>a") || strings.Contains(body, `c1"><script`)
+		if n := strings.Count(body, `<th scope="row"`); code != http.StatusOK || n != want || raw {
+			t.Errorf("%s: %d, %d guests, want %d", path, code, n, want)
+		}
+	}
+	for path, want := range map[string]string{"/guests?state=unknown": "unknown 3m", "/guests?q=node1&page=2": "/guests?page=3&amp;q=node1",
+		"/hosts": `href="/hosts/c2"`, "/hosts?q=10.0.9": `href="/hosts/c2"`, "/hosts/c2": "runs guests only",
+		"/hosts/node1": "/guests?host=node1"} {
+		code, body, _ := x.get(c, path)
+		if code != http.StatusOK || !strings.Contains(body, want) || strings.Contains(body, "<td class=\"warn\"><script>") {
+			t.Errorf("%s: %d, want %s:\n%s", path, code, want, body)
+		}
+	}
+	if _, body, _ := x.get(c, "/hosts?q=c3"); strings.Contains(body, `href="/hosts/c2"`) {
+		t.Error("a host is shown that was not asked for")
+	}
+	if code, body, _ := x.get(c, "/guests?state=dead"); code != http.StatusBadRequest || !strings.Contains(body, "want running, paused") {
+		t.Errorf("%d: %s", code, body)
+	}
+	x.up.Jobs.Unread(fmt.Errorf("not read yet"))
+	if code, body, _ := x.get(c, "/hosts"); code != http.StatusOK || !strings.Contains(body, "Which hosts run guests only is not known") {
+		t.Errorf("%d: %s", code, body)
 	}
 }

@@ -32,8 +32,6 @@ func hostPath(h cluster.HostID) templ.SafeURL {
 	return templ.SafeURL("/hosts/" + url.PathEscape(string(h)))
 }
 
-func inMaintenance(v *view, h cluster.HostStatus) bool { return told.InMaintenance(v.Status, h.Name) }
-
 // kindOf is the kind of an event in the words of what the cluster keeps.
 func kindOf(v *view, k cluster.EventKind) string {
 	if v.Status.OfPair() {

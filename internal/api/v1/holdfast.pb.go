@@ -833,6 +833,275 @@ func (x *ListHostsResponse) GetHosts() []*GuestHost {
 	return nil
 }
 
+type ListGuestsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Search        string                 `protobuf:"bytes,1,opt,name=search,proto3" json:"search,omitempty"`  // words, each of which stands in its name, UUID, host or addresses
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`      // "": of all hosts
+	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`    // running, paused, off, unknown; "": in any
+	Offset        int64                  `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"` // how many are left out
+	Limit         int64                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`   // 0: 100; at most 1000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGuestsRequest) Reset() {
+	*x = ListGuestsRequest{}
+	mi := &file_holdfast_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGuestsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGuestsRequest) ProtoMessage() {}
+
+func (x *ListGuestsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGuestsRequest.ProtoReflect.Descriptor instead.
+func (*ListGuestsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListGuestsRequest) GetSearch() string {
+	if x != nil {
+		return x.Search
+	}
+	return ""
+}
+
+func (x *ListGuestsRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *ListGuestsRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ListGuestsRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ListGuestsRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListGuestsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Guests        []*Guest               `protobuf:"bytes,1,rep,name=guests,proto3" json:"guests,omitempty"`
+	Total         int64                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`  // that are asked for, on all pages
+	Silent        []string               `protobuf:"bytes,3,rep,name=silent,proto3" json:"silent,omitempty"` // hosts whose guests are shown as they were told last
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGuestsResponse) Reset() {
+	*x = ListGuestsResponse{}
+	mi := &file_holdfast_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGuestsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGuestsResponse) ProtoMessage() {}
+
+func (x *ListGuestsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGuestsResponse.ProtoReflect.Descriptor instead.
+func (*ListGuestsResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListGuestsResponse) GetGuests() []*Guest {
+	if x != nil {
+		return x.Guests
+	}
+	return nil
+}
+
+func (x *ListGuestsResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ListGuestsResponse) GetSilent() []string {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
+// Guest is a guest as its host tells of it.
+type Guest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Uuid          string                 `protobuf:"bytes,2,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // running, paused, off; unknown: its host is not heard, or can not list its guests
+	MemoryMib     int64                  `protobuf:"varint,5,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
+	Cpus          int64                  `protobuf:"varint,6,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	Addresses     []string               `protobuf:"bytes,7,rep,name=addresses,proto3" json:"addresses,omitempty"`                 // at which other hosts reach it
+	System        string                 `protobuf:"bytes,8,opt,name=system,proto3" json:"system,omitempty"`                       // such as centos6.5
+	Fixed         []string               `protobuf:"bytes,9,rep,name=fixed,proto3" json:"fixed,omitempty"`                         // why it can not move live
+	Busy          string                 `protobuf:"bytes,10,opt,name=busy,proto3" json:"busy,omitempty"`                          // what holds it for now, such as a backup
+	Protected     bool                   `protobuf:"varint,11,opt,name=protected,proto3" json:"protected,omitempty"`               // Holdfast's own HA moves it
+	SilentNs      int64                  `protobuf:"varint,12,opt,name=silent_ns,json=silentNs,proto3" json:"silent_ns,omitempty"` // of an unknown one, since its host was heard
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Guest) Reset() {
+	*x = Guest{}
+	mi := &file_holdfast_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Guest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Guest) ProtoMessage() {}
+
+func (x *Guest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Guest.ProtoReflect.Descriptor instead.
+func (*Guest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Guest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Guest) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *Guest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Guest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Guest) GetMemoryMib() int64 {
+	if x != nil {
+		return x.MemoryMib
+	}
+	return 0
+}
+
+func (x *Guest) GetCpus() int64 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *Guest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Guest) GetSystem() string {
+	if x != nil {
+		return x.System
+	}
+	return ""
+}
+
+func (x *Guest) GetFixed() []string {
+	if x != nil {
+		return x.Fixed
+	}
+	return nil
+}
+
+func (x *Guest) GetBusy() string {
+	if x != nil {
+		return x.Busy
+	}
+	return ""
+}
+
+func (x *Guest) GetProtected() bool {
+	if x != nil {
+		return x.Protected
+	}
+	return false
+}
+
+func (x *Guest) GetSilentNs() int64 {
+	if x != nil {
+		return x.SilentNs
+	}
+	return 0
+}
+
 type ForgetHostRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -843,7 +1112,7 @@ type ForgetHostRequest struct {
 
 func (x *ForgetHostRequest) Reset() {
 	*x = ForgetHostRequest{}
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +1124,7 @@ func (x *ForgetHostRequest) String() string {
 func (*ForgetHostRequest) ProtoMessage() {}
 
 func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +1137,7 @@ func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostRequest.ProtoReflect.Descriptor instead.
 func (*ForgetHostRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ForgetHostRequest) GetHost() string {
@@ -893,7 +1162,7 @@ type ForgetHostResponse struct {
 
 func (x *ForgetHostResponse) Reset() {
 	*x = ForgetHostResponse{}
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1174,7 @@ func (x *ForgetHostResponse) String() string {
 func (*ForgetHostResponse) ProtoMessage() {}
 
 func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1187,7 @@ func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostResponse.ProtoReflect.Descriptor instead.
 func (*ForgetHostResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_proto_rawDescGZIP(), []int{19}
 }
 
 // GuestHost is a host as its own reports tell of it.
@@ -938,7 +1207,7 @@ type GuestHost struct {
 
 func (x *GuestHost) Reset() {
 	*x = GuestHost{}
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1219,7 @@ func (x *GuestHost) String() string {
 func (*GuestHost) ProtoMessage() {}
 
 func (x *GuestHost) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1232,7 @@ func (x *GuestHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuestHost.ProtoReflect.Descriptor instead.
 func (*GuestHost) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GuestHost) GetName() string {
@@ -1036,7 +1305,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1317,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1330,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Certificate) GetWhich() string {
@@ -1108,7 +1377,7 @@ type RenewCertificatesRequest struct {
 
 func (x *RenewCertificatesRequest) Reset() {
 	*x = RenewCertificatesRequest{}
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1389,7 @@ func (x *RenewCertificatesRequest) String() string {
 func (*RenewCertificatesRequest) ProtoMessage() {}
 
 func (x *RenewCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1402,7 @@ func (x *RenewCertificatesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCertificatesRequest.ProtoReflect.Descriptor instead.
 func (*RenewCertificatesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RenewCertificatesRequest) GetHost() string {
@@ -1152,7 +1421,7 @@ type RenewCertificatesResponse struct {
 
 func (x *RenewCertificatesResponse) Reset() {
 	*x = RenewCertificatesResponse{}
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1433,7 @@ func (x *RenewCertificatesResponse) String() string {
 func (*RenewCertificatesResponse) ProtoMessage() {}
 
 func (x *RenewCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1446,7 @@ func (x *RenewCertificatesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCertificatesResponse.ProtoReflect.Descriptor instead.
 func (*RenewCertificatesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RenewCertificatesResponse) GetCertificates() []*Certificate {
@@ -1195,7 +1464,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1476,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1489,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_proto_rawDescGZIP(), []int{24}
 }
 
 type ListJobsResponse struct {
@@ -1232,7 +1501,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1513,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1526,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -1276,7 +1545,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1557,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1570,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetJobRequest) GetId() string {
@@ -1320,7 +1589,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1601,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1614,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -1367,7 +1636,7 @@ type CommandJobRequest struct {
 
 func (x *CommandJobRequest) Reset() {
 	*x = CommandJobRequest{}
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1648,7 @@ func (x *CommandJobRequest) String() string {
 func (*CommandJobRequest) ProtoMessage() {}
 
 func (x *CommandJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1661,7 @@ func (x *CommandJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandJobRequest.ProtoReflect.Descriptor instead.
 func (*CommandJobRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CommandJobRequest) GetId() string {
@@ -1432,7 +1701,7 @@ type CommandJobResponse struct {
 
 func (x *CommandJobResponse) Reset() {
 	*x = CommandJobResponse{}
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1713,7 @@ func (x *CommandJobResponse) String() string {
 func (*CommandJobResponse) ProtoMessage() {}
 
 func (x *CommandJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1726,7 @@ func (x *CommandJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandJobResponse.ProtoReflect.Descriptor instead.
 func (*CommandJobResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CommandJobResponse) GetJob() *Job {
@@ -1488,7 +1757,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1769,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1782,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Job) GetId() string {
@@ -1618,7 +1887,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1899,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1912,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Reason) GetCode() string {
@@ -1682,7 +1951,7 @@ type JobStep struct {
 
 func (x *JobStep) Reset() {
 	*x = JobStep{}
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1963,7 @@ func (x *JobStep) String() string {
 func (*JobStep) ProtoMessage() {}
 
 func (x *JobStep) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1976,7 @@ func (x *JobStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStep.ProtoReflect.Descriptor instead.
 func (*JobStep) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JobStep) GetId() string {
@@ -1816,7 +2085,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +2097,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +2110,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 type GetStatusResponse struct {
@@ -1853,7 +2122,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1865,7 +2134,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1878,7 +2147,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetStatusResponse) GetStatus() *Status {
@@ -1896,7 +2165,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2177,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2190,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 type WatchStatusResponse struct {
@@ -1933,7 +2202,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2214,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2227,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchStatusResponse) GetStatus() *Status {
@@ -1979,7 +2248,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2260,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2273,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StartRequest) GetIdempotencyKey() string {
@@ -2022,7 +2291,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2303,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2316,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_proto_rawDescGZIP(), []int{38}
 }
 
 type StopRequest struct {
@@ -2060,7 +2329,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2341,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2354,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StopRequest) GetIdempotencyKey() string {
@@ -2110,7 +2379,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2391,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2404,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_proto_rawDescGZIP(), []int{40}
 }
 
 type MigrateRequest struct {
@@ -2148,7 +2417,7 @@ type MigrateRequest struct {
 
 func (x *MigrateRequest) Reset() {
 	*x = MigrateRequest{}
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2160,7 +2429,7 @@ func (x *MigrateRequest) String() string {
 func (*MigrateRequest) ProtoMessage() {}
 
 func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2173,7 +2442,7 @@ func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateRequest.ProtoReflect.Descriptor instead.
 func (*MigrateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MigrateRequest) GetIdempotencyKey() string {
@@ -2204,7 +2473,7 @@ type MigrateResponse struct {
 
 func (x *MigrateResponse) Reset() {
 	*x = MigrateResponse{}
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2485,7 @@ func (x *MigrateResponse) String() string {
 func (*MigrateResponse) ProtoMessage() {}
 
 func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2498,7 @@ func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateResponse.ProtoReflect.Descriptor instead.
 func (*MigrateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MigrateResponse) GetPercent() int64 {
@@ -2283,7 +2552,7 @@ type CancelMigrationRequest struct {
 
 func (x *CancelMigrationRequest) Reset() {
 	*x = CancelMigrationRequest{}
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2564,7 @@ func (x *CancelMigrationRequest) String() string {
 func (*CancelMigrationRequest) ProtoMessage() {}
 
 func (x *CancelMigrationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2577,7 @@ func (x *CancelMigrationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMigrationRequest.ProtoReflect.Descriptor instead.
 func (*CancelMigrationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CancelMigrationRequest) GetIdempotencyKey() string {
@@ -2330,7 +2599,7 @@ type CancelMigrationResponse struct {
 
 func (x *CancelMigrationResponse) Reset() {
 	*x = CancelMigrationResponse{}
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2611,7 @@ func (x *CancelMigrationResponse) String() string {
 func (*CancelMigrationResponse) ProtoMessage() {}
 
 func (x *CancelMigrationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2624,7 @@ func (x *CancelMigrationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMigrationResponse.ProtoReflect.Descriptor instead.
 func (*CancelMigrationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CancelMigrationResponse) GetFrom() string {
@@ -2391,7 +2660,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2403,7 +2672,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2416,7 +2685,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListEventsRequest) GetAfter() int64 {
@@ -2443,7 +2712,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2455,7 +2724,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2468,7 +2737,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -2494,7 +2763,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2775,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2788,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WatchEventsRequest) GetAfter() int64 {
@@ -2539,7 +2808,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2551,7 +2820,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2564,7 +2833,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*Event {
@@ -2591,7 +2860,7 @@ type ConfirmOffRequest struct {
 
 func (x *ConfirmOffRequest) Reset() {
 	*x = ConfirmOffRequest{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2872,7 @@ func (x *ConfirmOffRequest) String() string {
 func (*ConfirmOffRequest) ProtoMessage() {}
 
 func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2885,7 @@ func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmOffRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ConfirmOffRequest) GetIdempotencyKey() string {
@@ -2641,7 +2910,7 @@ type ConfirmOffResponse struct {
 
 func (x *ConfirmOffResponse) Reset() {
 	*x = ConfirmOffResponse{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2653,7 +2922,7 @@ func (x *ConfirmOffResponse) String() string {
 func (*ConfirmOffResponse) ProtoMessage() {}
 
 func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2666,7 +2935,7 @@ func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmOffResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 type SetMaintenanceRequest struct {
@@ -2680,7 +2949,7 @@ type SetMaintenanceRequest struct {
 
 func (x *SetMaintenanceRequest) Reset() {
 	*x = SetMaintenanceRequest{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2961,7 @@ func (x *SetMaintenanceRequest) String() string {
 func (*SetMaintenanceRequest) ProtoMessage() {}
 
 func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2974,7 @@ func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SetMaintenanceRequest) GetIdempotencyKey() string {
@@ -2737,7 +3006,7 @@ type SetMaintenanceResponse struct {
 
 func (x *SetMaintenanceResponse) Reset() {
 	*x = SetMaintenanceResponse{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2749,7 +3018,7 @@ func (x *SetMaintenanceResponse) String() string {
 func (*SetMaintenanceResponse) ProtoMessage() {}
 
 func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2762,7 +3031,7 @@ func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 type GetStoreStatusRequest struct {
@@ -2773,7 +3042,7 @@ type GetStoreStatusRequest struct {
 
 func (x *GetStoreStatusRequest) Reset() {
 	*x = GetStoreStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +3054,7 @@ func (x *GetStoreStatusRequest) String() string {
 func (*GetStoreStatusRequest) ProtoMessage() {}
 
 func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +3067,7 @@ func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{53}
 }
 
 type GetStoreStatusResponse struct {
@@ -2812,7 +3081,7 @@ type GetStoreStatusResponse struct {
 
 func (x *GetStoreStatusResponse) Reset() {
 	*x = GetStoreStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +3093,7 @@ func (x *GetStoreStatusResponse) String() string {
 func (*GetStoreStatusResponse) ProtoMessage() {}
 
 func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +3106,7 @@ func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GetStoreStatusResponse) GetGeneration() uint64 {
@@ -2869,7 +3138,7 @@ type BackUpStoreRequest struct {
 
 func (x *BackUpStoreRequest) Reset() {
 	*x = BackUpStoreRequest{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2881,7 +3150,7 @@ func (x *BackUpStoreRequest) String() string {
 func (*BackUpStoreRequest) ProtoMessage() {}
 
 func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2894,7 +3163,7 @@ func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreRequest.ProtoReflect.Descriptor instead.
 func (*BackUpStoreRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{55}
 }
 
 type BackUpStoreResponse struct {
@@ -2906,7 +3175,7 @@ type BackUpStoreResponse struct {
 
 func (x *BackUpStoreResponse) Reset() {
 	*x = BackUpStoreResponse{}
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3187,7 @@ func (x *BackUpStoreResponse) String() string {
 func (*BackUpStoreResponse) ProtoMessage() {}
 
 func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3200,7 @@ func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreResponse.ProtoReflect.Descriptor instead.
 func (*BackUpStoreResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *BackUpStoreResponse) GetBackup() *Backup {
@@ -2961,7 +3230,7 @@ type StoreMember struct {
 
 func (x *StoreMember) Reset() {
 	*x = StoreMember{}
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2973,7 +3242,7 @@ func (x *StoreMember) String() string {
 func (*StoreMember) ProtoMessage() {}
 
 func (x *StoreMember) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2986,7 +3255,7 @@ func (x *StoreMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
 func (*StoreMember) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *StoreMember) GetName() string {
@@ -3085,7 +3354,7 @@ type Backup struct {
 
 func (x *Backup) Reset() {
 	*x = Backup{}
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3097,7 +3366,7 @@ func (x *Backup) String() string {
 func (*Backup) ProtoMessage() {}
 
 func (x *Backup) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3110,7 +3379,7 @@ func (x *Backup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backup.ProtoReflect.Descriptor instead.
 func (*Backup) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Backup) GetFile() string {
@@ -3149,7 +3418,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3161,7 +3430,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3174,7 +3443,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_proto_rawDescGZIP(), []int{59}
 }
 
 type GetVersionResponse struct {
@@ -3189,7 +3458,7 @@ type GetVersionResponse struct {
 
 func (x *GetVersionResponse) Reset() {
 	*x = GetVersionResponse{}
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3201,7 +3470,7 @@ func (x *GetVersionResponse) String() string {
 func (*GetVersionResponse) ProtoMessage() {}
 
 func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3214,7 +3483,7 @@ func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionResponse.ProtoReflect.Descriptor instead.
 func (*GetVersionResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GetVersionResponse) GetVersion() string {
@@ -3255,7 +3524,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3267,7 +3536,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3280,7 +3549,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ErrorDetail) GetRemedy() string {
@@ -3300,7 +3569,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3312,7 +3581,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3325,7 +3594,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Epoch) GetGen() uint64 {
@@ -3356,7 +3625,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3368,7 +3637,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3381,7 +3650,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Proof) GetKind() string {
@@ -3447,7 +3716,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3459,7 +3728,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3472,7 +3741,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Owner) GetResource() string {
@@ -3577,7 +3846,7 @@ type OwnerReason struct {
 
 func (x *OwnerReason) Reset() {
 	*x = OwnerReason{}
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3589,7 +3858,7 @@ func (x *OwnerReason) String() string {
 func (*OwnerReason) ProtoMessage() {}
 
 func (x *OwnerReason) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3602,7 +3871,7 @@ func (x *OwnerReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerReason.ProtoReflect.Descriptor instead.
 func (*OwnerReason) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *OwnerReason) GetCode() string {
@@ -3629,7 +3898,7 @@ type OwnerReasonArgs struct {
 
 func (x *OwnerReasonArgs) Reset() {
 	*x = OwnerReasonArgs{}
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3641,7 +3910,7 @@ func (x *OwnerReasonArgs) String() string {
 func (*OwnerReasonArgs) ProtoMessage() {}
 
 func (x *OwnerReasonArgs) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3654,7 +3923,7 @@ func (x *OwnerReasonArgs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerReasonArgs.ProtoReflect.Descriptor instead.
 func (*OwnerReasonArgs) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *OwnerReasonArgs) GetHost() string {
@@ -3685,7 +3954,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3697,7 +3966,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3710,7 +3979,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Want) GetRun() bool {
@@ -3766,7 +4035,7 @@ type Off struct {
 
 func (x *Off) Reset() {
 	*x = Off{}
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3778,7 +4047,7 @@ func (x *Off) String() string {
 func (*Off) ProtoMessage() {}
 
 func (x *Off) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3791,7 +4060,7 @@ func (x *Off) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Off.ProtoReflect.Descriptor instead.
 func (*Off) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Off) GetHost() string {
@@ -3845,7 +4114,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3857,7 +4126,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3870,7 +4139,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Host) GetName() string {
@@ -4039,7 +4308,7 @@ type HostStatus struct {
 
 func (x *HostStatus) Reset() {
 	*x = HostStatus{}
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4051,7 +4320,7 @@ func (x *HostStatus) String() string {
 func (*HostStatus) ProtoMessage() {}
 
 func (x *HostStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4064,7 +4333,7 @@ func (x *HostStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatus.ProtoReflect.Descriptor instead.
 func (*HostStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *HostStatus) GetHost() *Host {
@@ -4108,7 +4377,7 @@ type Takeover struct {
 
 func (x *Takeover) Reset() {
 	*x = Takeover{}
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4120,7 +4389,7 @@ func (x *Takeover) String() string {
 func (*Takeover) ProtoMessage() {}
 
 func (x *Takeover) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4133,7 +4402,7 @@ func (x *Takeover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Takeover.ProtoReflect.Descriptor instead.
 func (*Takeover) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Takeover) GetPossible() bool {
@@ -4183,7 +4452,7 @@ type FenceCheck struct {
 
 func (x *FenceCheck) Reset() {
 	*x = FenceCheck{}
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4195,7 +4464,7 @@ func (x *FenceCheck) String() string {
 func (*FenceCheck) ProtoMessage() {}
 
 func (x *FenceCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4208,7 +4477,7 @@ func (x *FenceCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceCheck.ProtoReflect.Descriptor instead.
 func (*FenceCheck) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *FenceCheck) GetHost() string {
@@ -4249,7 +4518,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4261,7 +4530,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4274,7 +4543,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Timings) GetLeaseNs() int64 {
@@ -4369,7 +4638,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_holdfast_proto_msgTypes[71]
+	mi := &file_holdfast_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4381,7 +4650,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[71]
+	mi := &file_holdfast_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4394,7 +4663,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Status) GetTimeNs() int64 {
@@ -4563,7 +4832,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[72]
+	mi := &file_holdfast_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4575,7 +4844,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[72]
+	mi := &file_holdfast_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4588,7 +4857,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Event) GetTimeNs() int64 {
@@ -4677,7 +4946,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_holdfast_proto_msgTypes[73]
+	mi := &file_holdfast_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4689,7 +4958,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[73]
+	mi := &file_holdfast_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4702,7 +4971,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{73}
+	return file_holdfast_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GetConfigRequest) GetNumber() int64 {
@@ -4721,7 +4990,7 @@ type GetConfigResponse struct {
 
 func (x *GetConfigResponse) Reset() {
 	*x = GetConfigResponse{}
-	mi := &file_holdfast_proto_msgTypes[74]
+	mi := &file_holdfast_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4733,7 +5002,7 @@ func (x *GetConfigResponse) String() string {
 func (*GetConfigResponse) ProtoMessage() {}
 
 func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[74]
+	mi := &file_holdfast_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4746,7 +5015,7 @@ func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetConfigResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{74}
+	return file_holdfast_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GetConfigResponse) GetRevision() *ConfigRevision {
@@ -4764,7 +5033,7 @@ type ListConfigsRequest struct {
 
 func (x *ListConfigsRequest) Reset() {
 	*x = ListConfigsRequest{}
-	mi := &file_holdfast_proto_msgTypes[75]
+	mi := &file_holdfast_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4776,7 +5045,7 @@ func (x *ListConfigsRequest) String() string {
 func (*ListConfigsRequest) ProtoMessage() {}
 
 func (x *ListConfigsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[75]
+	mi := &file_holdfast_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4789,7 +5058,7 @@ func (x *ListConfigsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigsRequest.ProtoReflect.Descriptor instead.
 func (*ListConfigsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{75}
+	return file_holdfast_proto_rawDescGZIP(), []int{78}
 }
 
 type ListConfigsResponse struct {
@@ -4801,7 +5070,7 @@ type ListConfigsResponse struct {
 
 func (x *ListConfigsResponse) Reset() {
 	*x = ListConfigsResponse{}
-	mi := &file_holdfast_proto_msgTypes[76]
+	mi := &file_holdfast_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4813,7 +5082,7 @@ func (x *ListConfigsResponse) String() string {
 func (*ListConfigsResponse) ProtoMessage() {}
 
 func (x *ListConfigsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[76]
+	mi := &file_holdfast_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4826,7 +5095,7 @@ func (x *ListConfigsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigsResponse.ProtoReflect.Descriptor instead.
 func (*ListConfigsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{76}
+	return file_holdfast_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListConfigsResponse) GetRevisions() []*ConfigRevision {
@@ -4850,7 +5119,7 @@ type ConfigRevision struct {
 
 func (x *ConfigRevision) Reset() {
 	*x = ConfigRevision{}
-	mi := &file_holdfast_proto_msgTypes[77]
+	mi := &file_holdfast_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4862,7 +5131,7 @@ func (x *ConfigRevision) String() string {
 func (*ConfigRevision) ProtoMessage() {}
 
 func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[77]
+	mi := &file_holdfast_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4875,7 +5144,7 @@ func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRevision.ProtoReflect.Descriptor instead.
 func (*ConfigRevision) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{77}
+	return file_holdfast_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ConfigRevision) GetNumber() int64 {
@@ -4934,7 +5203,7 @@ type ImportConfigRequest struct {
 
 func (x *ImportConfigRequest) Reset() {
 	*x = ImportConfigRequest{}
-	mi := &file_holdfast_proto_msgTypes[78]
+	mi := &file_holdfast_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4946,7 +5215,7 @@ func (x *ImportConfigRequest) String() string {
 func (*ImportConfigRequest) ProtoMessage() {}
 
 func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[78]
+	mi := &file_holdfast_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4959,7 +5228,7 @@ func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigRequest.ProtoReflect.Descriptor instead.
 func (*ImportConfigRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{78}
+	return file_holdfast_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ImportConfigRequest) GetIdempotencyKey() string {
@@ -5015,7 +5284,7 @@ type ImportConfigResponse struct {
 
 func (x *ImportConfigResponse) Reset() {
 	*x = ImportConfigResponse{}
-	mi := &file_holdfast_proto_msgTypes[79]
+	mi := &file_holdfast_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5027,7 +5296,7 @@ func (x *ImportConfigResponse) String() string {
 func (*ImportConfigResponse) ProtoMessage() {}
 
 func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[79]
+	mi := &file_holdfast_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5040,7 +5309,7 @@ func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigResponse.ProtoReflect.Descriptor instead.
 func (*ImportConfigResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{79}
+	return file_holdfast_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ImportConfigResponse) GetNumber() int64 {
@@ -5077,7 +5346,7 @@ type ConfigChange struct {
 
 func (x *ConfigChange) Reset() {
 	*x = ConfigChange{}
-	mi := &file_holdfast_proto_msgTypes[80]
+	mi := &file_holdfast_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5089,7 +5358,7 @@ func (x *ConfigChange) String() string {
 func (*ConfigChange) ProtoMessage() {}
 
 func (x *ConfigChange) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[80]
+	mi := &file_holdfast_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5102,7 +5371,7 @@ func (x *ConfigChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
 func (*ConfigChange) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{80}
+	return file_holdfast_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ConfigChange) GetPath() string {
@@ -5149,7 +5418,7 @@ type ResetPasswordRequest struct {
 
 func (x *ResetPasswordRequest) Reset() {
 	*x = ResetPasswordRequest{}
-	mi := &file_holdfast_proto_msgTypes[81]
+	mi := &file_holdfast_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5161,7 +5430,7 @@ func (x *ResetPasswordRequest) String() string {
 func (*ResetPasswordRequest) ProtoMessage() {}
 
 func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[81]
+	mi := &file_holdfast_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5174,7 +5443,7 @@ func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{81}
+	return file_holdfast_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ResetPasswordRequest) GetPassword() string {
@@ -5195,7 +5464,7 @@ type ResetPasswordResponse struct {
 
 func (x *ResetPasswordResponse) Reset() {
 	*x = ResetPasswordResponse{}
-	mi := &file_holdfast_proto_msgTypes[82]
+	mi := &file_holdfast_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5207,7 +5476,7 @@ func (x *ResetPasswordResponse) String() string {
 func (*ResetPasswordResponse) ProtoMessage() {}
 
 func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[82]
+	mi := &file_holdfast_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5220,7 +5489,7 @@ func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{82}
+	return file_holdfast_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ResetPasswordResponse) GetHost() string {
@@ -5296,7 +5565,32 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\v2\x10.holdfast.v1.JobR\x03job\"\x12\n" +
 	"\x10ListHostsRequest\"A\n" +
 	"\x11ListHostsResponse\x12,\n" +
-	"\x05hosts\x18\x01 \x03(\v2\x16.holdfast.v1.GuestHostR\x05hosts\"=\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x16.holdfast.v1.GuestHostR\x05hosts\"\x83\x01\n" +
+	"\x11ListGuestsRequest\x12\x16\n" +
+	"\x06search\x18\x01 \x01(\tR\x06search\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x03R\x05limit\"n\n" +
+	"\x12ListGuestsResponse\x12*\n" +
+	"\x06guests\x18\x01 \x03(\v2\x12.holdfast.v1.GuestR\x06guests\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\x12\x16\n" +
+	"\x06silent\x18\x03 \x03(\tR\x06silent\"\xa7\x02\n" +
+	"\x05Guest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x1d\n" +
+	"\n" +
+	"memory_mib\x18\x05 \x01(\x03R\tmemoryMib\x12\x12\n" +
+	"\x04cpus\x18\x06 \x01(\x03R\x04cpus\x12\x1c\n" +
+	"\taddresses\x18\a \x03(\tR\taddresses\x12\x16\n" +
+	"\x06system\x18\b \x01(\tR\x06system\x12\x14\n" +
+	"\x05fixed\x18\t \x03(\tR\x05fixed\x12\x12\n" +
+	"\x04busy\x18\n" +
+	" \x01(\tR\x04busy\x12\x1c\n" +
+	"\tprotected\x18\v \x01(\bR\tprotected\x12\x1b\n" +
+	"\tsilent_ns\x18\f \x01(\x03R\bsilentNs\"=\n" +
 	"\x11ForgetHostRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"\x14\n" +
@@ -5658,7 +5952,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\vListConfigs\x12\x1f.holdfast.v1.ListConfigsRequest\x1a .holdfast.v1.ListConfigsResponse\x12S\n" +
 	"\fImportConfig\x12 .holdfast.v1.ImportConfigRequest\x1a!.holdfast.v1.ImportConfigResponse\x12V\n" +
 	"\rResetPassword\x12!.holdfast.v1.ResetPasswordRequest\x1a\".holdfast.v1.ResetPasswordResponse\x12b\n" +
-	"\x11RenewCertificates\x12%.holdfast.v1.RenewCertificatesRequest\x1a&.holdfast.v1.RenewCertificatesResponse2\x9f\x06\n" +
+	"\x11RenewCertificates\x12%.holdfast.v1.RenewCertificatesRequest\x1a&.holdfast.v1.RenewCertificatesResponse2\xee\x06\n" +
 	"\n" +
 	"JobService\x12J\n" +
 	"\tDrainHost\x12\x1d.holdfast.v1.DrainHostRequest\x1a\x1e.holdfast.v1.DrainHostResponse\x12V\n" +
@@ -5668,6 +5962,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"WriteFiles\x12\x1e.holdfast.v1.WriteFilesRequest\x1a\x1f.holdfast.v1.WriteFilesResponse\x12S\n" +
 	"\fGetHostPorts\x12 .holdfast.v1.GetHostPortsRequest\x1a!.holdfast.v1.GetHostPortsResponse\x12J\n" +
 	"\tListHosts\x12\x1d.holdfast.v1.ListHostsRequest\x1a\x1e.holdfast.v1.ListHostsResponse\x12M\n" +
+	"\n" +
+	"ListGuests\x12\x1e.holdfast.v1.ListGuestsRequest\x1a\x1f.holdfast.v1.ListGuestsResponse\x12M\n" +
 	"\n" +
 	"ForgetHost\x12\x1e.holdfast.v1.ForgetHostRequest\x1a\x1f.holdfast.v1.ForgetHostResponse\x12G\n" +
 	"\bListJobs\x12\x1c.holdfast.v1.ListJobsRequest\x1a\x1d.holdfast.v1.ListJobsResponse\x12A\n" +
@@ -5687,7 +5983,7 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 88)
 var file_holdfast_proto_goTypes = []any{
 	(*DrainHostRequest)(nil),          // 0: holdfast.v1.DrainHostRequest
 	(*DrainHostResponse)(nil),         // 1: holdfast.v1.DrainHostResponse
@@ -5704,182 +6000,188 @@ var file_holdfast_proto_goTypes = []any{
 	(*WriteFilesResponse)(nil),        // 12: holdfast.v1.WriteFilesResponse
 	(*ListHostsRequest)(nil),          // 13: holdfast.v1.ListHostsRequest
 	(*ListHostsResponse)(nil),         // 14: holdfast.v1.ListHostsResponse
-	(*ForgetHostRequest)(nil),         // 15: holdfast.v1.ForgetHostRequest
-	(*ForgetHostResponse)(nil),        // 16: holdfast.v1.ForgetHostResponse
-	(*GuestHost)(nil),                 // 17: holdfast.v1.GuestHost
-	(*Certificate)(nil),               // 18: holdfast.v1.Certificate
-	(*RenewCertificatesRequest)(nil),  // 19: holdfast.v1.RenewCertificatesRequest
-	(*RenewCertificatesResponse)(nil), // 20: holdfast.v1.RenewCertificatesResponse
-	(*ListJobsRequest)(nil),           // 21: holdfast.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),          // 22: holdfast.v1.ListJobsResponse
-	(*GetJobRequest)(nil),             // 23: holdfast.v1.GetJobRequest
-	(*GetJobResponse)(nil),            // 24: holdfast.v1.GetJobResponse
-	(*CommandJobRequest)(nil),         // 25: holdfast.v1.CommandJobRequest
-	(*CommandJobResponse)(nil),        // 26: holdfast.v1.CommandJobResponse
-	(*Job)(nil),                       // 27: holdfast.v1.Job
-	(*Reason)(nil),                    // 28: holdfast.v1.Reason
-	(*JobStep)(nil),                   // 29: holdfast.v1.JobStep
-	(*GetStatusRequest)(nil),          // 30: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),         // 31: holdfast.v1.GetStatusResponse
-	(*WatchStatusRequest)(nil),        // 32: holdfast.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),       // 33: holdfast.v1.WatchStatusResponse
-	(*StartRequest)(nil),              // 34: holdfast.v1.StartRequest
-	(*StartResponse)(nil),             // 35: holdfast.v1.StartResponse
-	(*StopRequest)(nil),               // 36: holdfast.v1.StopRequest
-	(*StopResponse)(nil),              // 37: holdfast.v1.StopResponse
-	(*MigrateRequest)(nil),            // 38: holdfast.v1.MigrateRequest
-	(*MigrateResponse)(nil),           // 39: holdfast.v1.MigrateResponse
-	(*CancelMigrationRequest)(nil),    // 40: holdfast.v1.CancelMigrationRequest
-	(*CancelMigrationResponse)(nil),   // 41: holdfast.v1.CancelMigrationResponse
-	(*ListEventsRequest)(nil),         // 42: holdfast.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),        // 43: holdfast.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),        // 44: holdfast.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),       // 45: holdfast.v1.WatchEventsResponse
-	(*ConfirmOffRequest)(nil),         // 46: holdfast.v1.ConfirmOffRequest
-	(*ConfirmOffResponse)(nil),        // 47: holdfast.v1.ConfirmOffResponse
-	(*SetMaintenanceRequest)(nil),     // 48: holdfast.v1.SetMaintenanceRequest
-	(*SetMaintenanceResponse)(nil),    // 49: holdfast.v1.SetMaintenanceResponse
-	(*GetStoreStatusRequest)(nil),     // 50: holdfast.v1.GetStoreStatusRequest
-	(*GetStoreStatusResponse)(nil),    // 51: holdfast.v1.GetStoreStatusResponse
-	(*BackUpStoreRequest)(nil),        // 52: holdfast.v1.BackUpStoreRequest
-	(*BackUpStoreResponse)(nil),       // 53: holdfast.v1.BackUpStoreResponse
-	(*StoreMember)(nil),               // 54: holdfast.v1.StoreMember
-	(*Backup)(nil),                    // 55: holdfast.v1.Backup
-	(*GetVersionRequest)(nil),         // 56: holdfast.v1.GetVersionRequest
-	(*GetVersionResponse)(nil),        // 57: holdfast.v1.GetVersionResponse
-	(*ErrorDetail)(nil),               // 58: holdfast.v1.ErrorDetail
-	(*Epoch)(nil),                     // 59: holdfast.v1.Epoch
-	(*Proof)(nil),                     // 60: holdfast.v1.Proof
-	(*Owner)(nil),                     // 61: holdfast.v1.Owner
-	(*OwnerReason)(nil),               // 62: holdfast.v1.OwnerReason
-	(*OwnerReasonArgs)(nil),           // 63: holdfast.v1.OwnerReasonArgs
-	(*Want)(nil),                      // 64: holdfast.v1.Want
-	(*Off)(nil),                       // 65: holdfast.v1.Off
-	(*Host)(nil),                      // 66: holdfast.v1.Host
-	(*HostStatus)(nil),                // 67: holdfast.v1.HostStatus
-	(*Takeover)(nil),                  // 68: holdfast.v1.Takeover
-	(*FenceCheck)(nil),                // 69: holdfast.v1.FenceCheck
-	(*Timings)(nil),                   // 70: holdfast.v1.Timings
-	(*Status)(nil),                    // 71: holdfast.v1.Status
-	(*Event)(nil),                     // 72: holdfast.v1.Event
-	(*GetConfigRequest)(nil),          // 73: holdfast.v1.GetConfigRequest
-	(*GetConfigResponse)(nil),         // 74: holdfast.v1.GetConfigResponse
-	(*ListConfigsRequest)(nil),        // 75: holdfast.v1.ListConfigsRequest
-	(*ListConfigsResponse)(nil),       // 76: holdfast.v1.ListConfigsResponse
-	(*ConfigRevision)(nil),            // 77: holdfast.v1.ConfigRevision
-	(*ImportConfigRequest)(nil),       // 78: holdfast.v1.ImportConfigRequest
-	(*ImportConfigResponse)(nil),      // 79: holdfast.v1.ImportConfigResponse
-	(*ConfigChange)(nil),              // 80: holdfast.v1.ConfigChange
-	(*ResetPasswordRequest)(nil),      // 81: holdfast.v1.ResetPasswordRequest
-	(*ResetPasswordResponse)(nil),     // 82: holdfast.v1.ResetPasswordResponse
-	nil,                               // 83: holdfast.v1.Reason.ArgsEntry
-	nil,                               // 84: holdfast.v1.Status.LabelsEntry
+	(*ListGuestsRequest)(nil),         // 15: holdfast.v1.ListGuestsRequest
+	(*ListGuestsResponse)(nil),        // 16: holdfast.v1.ListGuestsResponse
+	(*Guest)(nil),                     // 17: holdfast.v1.Guest
+	(*ForgetHostRequest)(nil),         // 18: holdfast.v1.ForgetHostRequest
+	(*ForgetHostResponse)(nil),        // 19: holdfast.v1.ForgetHostResponse
+	(*GuestHost)(nil),                 // 20: holdfast.v1.GuestHost
+	(*Certificate)(nil),               // 21: holdfast.v1.Certificate
+	(*RenewCertificatesRequest)(nil),  // 22: holdfast.v1.RenewCertificatesRequest
+	(*RenewCertificatesResponse)(nil), // 23: holdfast.v1.RenewCertificatesResponse
+	(*ListJobsRequest)(nil),           // 24: holdfast.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),          // 25: holdfast.v1.ListJobsResponse
+	(*GetJobRequest)(nil),             // 26: holdfast.v1.GetJobRequest
+	(*GetJobResponse)(nil),            // 27: holdfast.v1.GetJobResponse
+	(*CommandJobRequest)(nil),         // 28: holdfast.v1.CommandJobRequest
+	(*CommandJobResponse)(nil),        // 29: holdfast.v1.CommandJobResponse
+	(*Job)(nil),                       // 30: holdfast.v1.Job
+	(*Reason)(nil),                    // 31: holdfast.v1.Reason
+	(*JobStep)(nil),                   // 32: holdfast.v1.JobStep
+	(*GetStatusRequest)(nil),          // 33: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),         // 34: holdfast.v1.GetStatusResponse
+	(*WatchStatusRequest)(nil),        // 35: holdfast.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),       // 36: holdfast.v1.WatchStatusResponse
+	(*StartRequest)(nil),              // 37: holdfast.v1.StartRequest
+	(*StartResponse)(nil),             // 38: holdfast.v1.StartResponse
+	(*StopRequest)(nil),               // 39: holdfast.v1.StopRequest
+	(*StopResponse)(nil),              // 40: holdfast.v1.StopResponse
+	(*MigrateRequest)(nil),            // 41: holdfast.v1.MigrateRequest
+	(*MigrateResponse)(nil),           // 42: holdfast.v1.MigrateResponse
+	(*CancelMigrationRequest)(nil),    // 43: holdfast.v1.CancelMigrationRequest
+	(*CancelMigrationResponse)(nil),   // 44: holdfast.v1.CancelMigrationResponse
+	(*ListEventsRequest)(nil),         // 45: holdfast.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),        // 46: holdfast.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),        // 47: holdfast.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),       // 48: holdfast.v1.WatchEventsResponse
+	(*ConfirmOffRequest)(nil),         // 49: holdfast.v1.ConfirmOffRequest
+	(*ConfirmOffResponse)(nil),        // 50: holdfast.v1.ConfirmOffResponse
+	(*SetMaintenanceRequest)(nil),     // 51: holdfast.v1.SetMaintenanceRequest
+	(*SetMaintenanceResponse)(nil),    // 52: holdfast.v1.SetMaintenanceResponse
+	(*GetStoreStatusRequest)(nil),     // 53: holdfast.v1.GetStoreStatusRequest
+	(*GetStoreStatusResponse)(nil),    // 54: holdfast.v1.GetStoreStatusResponse
+	(*BackUpStoreRequest)(nil),        // 55: holdfast.v1.BackUpStoreRequest
+	(*BackUpStoreResponse)(nil),       // 56: holdfast.v1.BackUpStoreResponse
+	(*StoreMember)(nil),               // 57: holdfast.v1.StoreMember
+	(*Backup)(nil),                    // 58: holdfast.v1.Backup
+	(*GetVersionRequest)(nil),         // 59: holdfast.v1.GetVersionRequest
+	(*GetVersionResponse)(nil),        // 60: holdfast.v1.GetVersionResponse
+	(*ErrorDetail)(nil),               // 61: holdfast.v1.ErrorDetail
+	(*Epoch)(nil),                     // 62: holdfast.v1.Epoch
+	(*Proof)(nil),                     // 63: holdfast.v1.Proof
+	(*Owner)(nil),                     // 64: holdfast.v1.Owner
+	(*OwnerReason)(nil),               // 65: holdfast.v1.OwnerReason
+	(*OwnerReasonArgs)(nil),           // 66: holdfast.v1.OwnerReasonArgs
+	(*Want)(nil),                      // 67: holdfast.v1.Want
+	(*Off)(nil),                       // 68: holdfast.v1.Off
+	(*Host)(nil),                      // 69: holdfast.v1.Host
+	(*HostStatus)(nil),                // 70: holdfast.v1.HostStatus
+	(*Takeover)(nil),                  // 71: holdfast.v1.Takeover
+	(*FenceCheck)(nil),                // 72: holdfast.v1.FenceCheck
+	(*Timings)(nil),                   // 73: holdfast.v1.Timings
+	(*Status)(nil),                    // 74: holdfast.v1.Status
+	(*Event)(nil),                     // 75: holdfast.v1.Event
+	(*GetConfigRequest)(nil),          // 76: holdfast.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),         // 77: holdfast.v1.GetConfigResponse
+	(*ListConfigsRequest)(nil),        // 78: holdfast.v1.ListConfigsRequest
+	(*ListConfigsResponse)(nil),       // 79: holdfast.v1.ListConfigsResponse
+	(*ConfigRevision)(nil),            // 80: holdfast.v1.ConfigRevision
+	(*ImportConfigRequest)(nil),       // 81: holdfast.v1.ImportConfigRequest
+	(*ImportConfigResponse)(nil),      // 82: holdfast.v1.ImportConfigResponse
+	(*ConfigChange)(nil),              // 83: holdfast.v1.ConfigChange
+	(*ResetPasswordRequest)(nil),      // 84: holdfast.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),     // 85: holdfast.v1.ResetPasswordResponse
+	nil,                               // 86: holdfast.v1.Reason.ArgsEntry
+	nil,                               // 87: holdfast.v1.Status.LabelsEntry
 }
 var file_holdfast_proto_depIdxs = []int32{
-	27, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
-	27, // 1: holdfast.v1.RunTransitionResponse.job:type_name -> holdfast.v1.Job
+	30, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
+	30, // 1: holdfast.v1.RunTransitionResponse.job:type_name -> holdfast.v1.Job
 	5,  // 2: holdfast.v1.CompareFilesRequest.files:type_name -> holdfast.v1.HostFile
 	7,  // 3: holdfast.v1.CompareFilesResponse.files:type_name -> holdfast.v1.ComparedFile
 	11, // 4: holdfast.v1.WriteFilesRequest.hosts:type_name -> holdfast.v1.HostOrder
-	27, // 5: holdfast.v1.WriteFilesResponse.job:type_name -> holdfast.v1.Job
-	17, // 6: holdfast.v1.ListHostsResponse.hosts:type_name -> holdfast.v1.GuestHost
-	18, // 7: holdfast.v1.GuestHost.certificates:type_name -> holdfast.v1.Certificate
-	18, // 8: holdfast.v1.RenewCertificatesResponse.certificates:type_name -> holdfast.v1.Certificate
-	27, // 9: holdfast.v1.ListJobsResponse.jobs:type_name -> holdfast.v1.Job
-	27, // 10: holdfast.v1.GetJobResponse.job:type_name -> holdfast.v1.Job
-	27, // 11: holdfast.v1.CommandJobResponse.job:type_name -> holdfast.v1.Job
-	29, // 12: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
-	28, // 13: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
-	28, // 14: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
-	83, // 15: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
-	71, // 16: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
-	71, // 17: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
-	59, // 18: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
-	72, // 19: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	72, // 20: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
-	54, // 21: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
-	55, // 22: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
-	55, // 23: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
-	59, // 24: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
-	59, // 25: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
-	60, // 26: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
-	62, // 27: holdfast.v1.Owner.reason_code:type_name -> holdfast.v1.OwnerReason
-	63, // 28: holdfast.v1.OwnerReason.args:type_name -> holdfast.v1.OwnerReasonArgs
-	65, // 29: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
-	59, // 30: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
-	66, // 31: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
-	64, // 32: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
-	61, // 33: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
-	67, // 34: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
-	68, // 35: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
-	70, // 36: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	84, // 37: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
-	69, // 38: holdfast.v1.Status.fence_check:type_name -> holdfast.v1.FenceCheck
-	59, // 39: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
-	77, // 40: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
-	77, // 41: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
-	80, // 42: holdfast.v1.ImportConfigResponse.changes:type_name -> holdfast.v1.ConfigChange
-	30, // 43: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	32, // 44: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
-	34, // 45: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
-	36, // 46: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
-	38, // 47: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
-	40, // 48: holdfast.v1.ClusterService.CancelMigration:input_type -> holdfast.v1.CancelMigrationRequest
-	42, // 49: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	44, // 50: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	46, // 51: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
-	48, // 52: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
-	50, // 53: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
-	52, // 54: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
-	56, // 55: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
-	73, // 56: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
-	75, // 57: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
-	78, // 58: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
-	81, // 59: holdfast.v1.ClusterService.ResetPassword:input_type -> holdfast.v1.ResetPasswordRequest
-	19, // 60: holdfast.v1.ClusterService.RenewCertificates:input_type -> holdfast.v1.RenewCertificatesRequest
-	0,  // 61: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
-	2,  // 62: holdfast.v1.JobService.RunTransition:input_type -> holdfast.v1.RunTransitionRequest
-	4,  // 63: holdfast.v1.JobService.CompareFiles:input_type -> holdfast.v1.CompareFilesRequest
-	10, // 64: holdfast.v1.JobService.WriteFiles:input_type -> holdfast.v1.WriteFilesRequest
-	8,  // 65: holdfast.v1.JobService.GetHostPorts:input_type -> holdfast.v1.GetHostPortsRequest
-	13, // 66: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
-	15, // 67: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
-	21, // 68: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
-	23, // 69: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
-	25, // 70: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
-	31, // 71: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	33, // 72: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	35, // 73: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	37, // 74: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	39, // 75: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	41, // 76: holdfast.v1.ClusterService.CancelMigration:output_type -> holdfast.v1.CancelMigrationResponse
-	43, // 77: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	45, // 78: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	47, // 79: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
-	49, // 80: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
-	51, // 81: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
-	53, // 82: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
-	57, // 83: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	74, // 84: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
-	76, // 85: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
-	79, // 86: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
-	82, // 87: holdfast.v1.ClusterService.ResetPassword:output_type -> holdfast.v1.ResetPasswordResponse
-	20, // 88: holdfast.v1.ClusterService.RenewCertificates:output_type -> holdfast.v1.RenewCertificatesResponse
-	1,  // 89: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
-	3,  // 90: holdfast.v1.JobService.RunTransition:output_type -> holdfast.v1.RunTransitionResponse
-	6,  // 91: holdfast.v1.JobService.CompareFiles:output_type -> holdfast.v1.CompareFilesResponse
-	12, // 92: holdfast.v1.JobService.WriteFiles:output_type -> holdfast.v1.WriteFilesResponse
-	9,  // 93: holdfast.v1.JobService.GetHostPorts:output_type -> holdfast.v1.GetHostPortsResponse
-	14, // 94: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
-	16, // 95: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
-	22, // 96: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
-	24, // 97: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
-	26, // 98: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
-	71, // [71:99] is the sub-list for method output_type
-	43, // [43:71] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	30, // 5: holdfast.v1.WriteFilesResponse.job:type_name -> holdfast.v1.Job
+	20, // 6: holdfast.v1.ListHostsResponse.hosts:type_name -> holdfast.v1.GuestHost
+	17, // 7: holdfast.v1.ListGuestsResponse.guests:type_name -> holdfast.v1.Guest
+	21, // 8: holdfast.v1.GuestHost.certificates:type_name -> holdfast.v1.Certificate
+	21, // 9: holdfast.v1.RenewCertificatesResponse.certificates:type_name -> holdfast.v1.Certificate
+	30, // 10: holdfast.v1.ListJobsResponse.jobs:type_name -> holdfast.v1.Job
+	30, // 11: holdfast.v1.GetJobResponse.job:type_name -> holdfast.v1.Job
+	30, // 12: holdfast.v1.CommandJobResponse.job:type_name -> holdfast.v1.Job
+	32, // 13: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
+	31, // 14: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
+	31, // 15: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
+	86, // 16: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
+	74, // 17: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
+	74, // 18: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
+	62, // 19: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
+	75, // 20: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	75, // 21: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
+	57, // 22: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
+	58, // 23: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
+	58, // 24: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
+	62, // 25: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
+	62, // 26: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
+	63, // 27: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
+	65, // 28: holdfast.v1.Owner.reason_code:type_name -> holdfast.v1.OwnerReason
+	66, // 29: holdfast.v1.OwnerReason.args:type_name -> holdfast.v1.OwnerReasonArgs
+	68, // 30: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
+	62, // 31: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
+	69, // 32: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
+	67, // 33: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
+	64, // 34: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
+	70, // 35: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
+	71, // 36: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
+	73, // 37: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
+	87, // 38: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
+	72, // 39: holdfast.v1.Status.fence_check:type_name -> holdfast.v1.FenceCheck
+	62, // 40: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
+	80, // 41: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
+	80, // 42: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
+	83, // 43: holdfast.v1.ImportConfigResponse.changes:type_name -> holdfast.v1.ConfigChange
+	33, // 44: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	35, // 45: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
+	37, // 46: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
+	39, // 47: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
+	41, // 48: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
+	43, // 49: holdfast.v1.ClusterService.CancelMigration:input_type -> holdfast.v1.CancelMigrationRequest
+	45, // 50: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	47, // 51: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	49, // 52: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
+	51, // 53: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
+	53, // 54: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
+	55, // 55: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
+	59, // 56: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
+	76, // 57: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
+	78, // 58: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
+	81, // 59: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
+	84, // 60: holdfast.v1.ClusterService.ResetPassword:input_type -> holdfast.v1.ResetPasswordRequest
+	22, // 61: holdfast.v1.ClusterService.RenewCertificates:input_type -> holdfast.v1.RenewCertificatesRequest
+	0,  // 62: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
+	2,  // 63: holdfast.v1.JobService.RunTransition:input_type -> holdfast.v1.RunTransitionRequest
+	4,  // 64: holdfast.v1.JobService.CompareFiles:input_type -> holdfast.v1.CompareFilesRequest
+	10, // 65: holdfast.v1.JobService.WriteFiles:input_type -> holdfast.v1.WriteFilesRequest
+	8,  // 66: holdfast.v1.JobService.GetHostPorts:input_type -> holdfast.v1.GetHostPortsRequest
+	13, // 67: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
+	15, // 68: holdfast.v1.JobService.ListGuests:input_type -> holdfast.v1.ListGuestsRequest
+	18, // 69: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
+	24, // 70: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
+	26, // 71: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
+	28, // 72: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
+	34, // 73: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	36, // 74: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	38, // 75: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	40, // 76: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	42, // 77: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	44, // 78: holdfast.v1.ClusterService.CancelMigration:output_type -> holdfast.v1.CancelMigrationResponse
+	46, // 79: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	48, // 80: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	50, // 81: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	52, // 82: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
+	54, // 83: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	56, // 84: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	60, // 85: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	77, // 86: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
+	79, // 87: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
+	82, // 88: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
+	85, // 89: holdfast.v1.ClusterService.ResetPassword:output_type -> holdfast.v1.ResetPasswordResponse
+	23, // 90: holdfast.v1.ClusterService.RenewCertificates:output_type -> holdfast.v1.RenewCertificatesResponse
+	1,  // 91: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
+	3,  // 92: holdfast.v1.JobService.RunTransition:output_type -> holdfast.v1.RunTransitionResponse
+	6,  // 93: holdfast.v1.JobService.CompareFiles:output_type -> holdfast.v1.CompareFilesResponse
+	12, // 94: holdfast.v1.JobService.WriteFiles:output_type -> holdfast.v1.WriteFilesResponse
+	9,  // 95: holdfast.v1.JobService.GetHostPorts:output_type -> holdfast.v1.GetHostPortsResponse
+	14, // 96: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
+	16, // 97: holdfast.v1.JobService.ListGuests:output_type -> holdfast.v1.ListGuestsResponse
+	19, // 98: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
+	25, // 99: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
+	27, // 100: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
+	29, // 101: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
+	73, // [73:102] is the sub-list for method output_type
+	44, // [44:73] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -5893,7 +6195,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   85,
+			NumMessages:   88,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -10,6 +10,6 @@ import (
 
 // Commands are the commands of the cluster.
 func Commands(a *command.App) []*cobra.Command {
-	return []*cobra.Command{statusCmd(a), startCmd(a), stopCmd(a), migrateCmd(a), eventsCmd(a), hostCmd(a), jobsCmd(a),
+	return []*cobra.Command{statusCmd(a), startCmd(a), stopCmd(a), migrateCmd(a), eventsCmd(a), hostCmd(a), guestCmd(a), jobsCmd(a),
 		storeCmd(a), confirmOffCmd(a), resetPasswordCmd(a)}
 }

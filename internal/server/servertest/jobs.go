@@ -33,7 +33,8 @@ type Jobs struct {
 
 	// Guests are the hosts that report. Nil: node1 to node3, and node4, which is no
 	// member.
-	Guests []inventory.Summary
+	Reported []inventory.Summary
+	VMs      []inventory.Guest // nil: four that are made up
 
 	// Files are the contents of files of hosts, by HOST:PATH.
 	Files map[string]string
@@ -50,6 +51,31 @@ func (f *Jobs) Unread(err error) {
 	f.unread = err
 }
 
+// Guests lists guests: those of List, or four that are made up.
+func (f *Jobs) Guests(_ context.Context, q inventory.GuestQuery) (inventory.GuestPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.unread != nil {
+		return inventory.GuestPage{}, f.unread
+	}
+	if f.VMs == nil {
+		f.VMs = []inventory.Guest{
+			{Name: "db", UUID: "5eed0001", Host: "node1", State: inventory.GuestRuns, MemoryMiB: 8192, CPUs: 4, Addresses: []string{"10.0.1.5"}},
+			{Name: "mgmt", UUID: "5eed0002", Host: "node1", State: inventory.GuestRuns, MemoryMiB: 4096, CPUs: 2, Protected: true},
+			{Name: "old", UUID: "5eed0003", Host: "node2", State: inventory.GuestOff, MemoryMiB: 512, CPUs: 1, System: "centos6.5"},
+			{Name: "web", UUID: "5eed0004", Host: "node3", State: inventory.GuestUnknown, MemoryMiB: 2048, CPUs: 2, Silent: time.Minute,
+				Fixed: []string{"a host device"}, Busy: "a backup"},
+		}
+	}
+	page := q.Of(f.VMs)
+	for _, g := range f.VMs {
+		if g.State == inventory.GuestUnknown && !slices.Contains(page.Silent, g.Host) {
+			page.Silent = append(page.Silent, g.Host)
+		}
+	}
+	return page, nil
+}
+
 // Hosts lists the hosts that report.
 func (f *Jobs) Hosts(context.Context) ([]inventory.Summary, error) {
 	f.mu.Lock()
@@ -57,24 +83,24 @@ func (f *Jobs) Hosts(context.Context) ([]inventory.Summary, error) {
 	if f.unread != nil {
 		return nil, f.unread
 	}
-	if f.Guests == nil {
+	if f.Reported == nil {
 		for i := range 4 {
-			f.Guests = append(f.Guests, inventory.Summary{Name: cluster.HostID(fmt.Sprintf("node%d", i+1)),
+			f.Reported = append(f.Reported, inventory.Summary{Name: cluster.HostID(fmt.Sprintf("node%d", i+1)),
 				Addr: fmt.Sprintf("10.0.0.%d", i+11), Agent: "1.0.0", Up: true, Guests: 2 * i})
 		}
 		// The last one tells of none.
 		for i, states := range [][]string{{inventory.CertValid, inventory.CertDue}, {inventory.CertSoon}, {inventory.CertValid}} {
 			for j, state := range states {
-				f.Guests[i].Certificates = append(f.Guests[i].Certificates, inventory.Certificate{
+				f.Reported[i].Certificates = append(f.Reported[i].Certificates, inventory.Certificate{
 					Which: []string{"agent", "memory"}[j], Serial: fmt.Sprintf("5eed%d%d", i+1, j),
 					Ends: time.Date(2099, 1, 2, 3, 4, 0, 0, time.UTC), State: state,
 				})
 			}
 		}
-		f.Guests[1].Certificates[0].Problem = "no member signs it"
-		f.Guests[2].Certificates[0].Ends = time.Date(2020, 1, 2, 3, 4, 0, 0, time.UTC) // silent since
+		f.Reported[1].Certificates[0].Problem = "no member signs it"
+		f.Reported[2].Certificates[0].Ends = time.Date(2020, 1, 2, 3, 4, 0, 0, time.UTC) // silent since
 	}
-	return slices.Clone(f.Guests), nil
+	return slices.Clone(f.Reported), nil
 }
 
 // RenewCertificates is as server.Certificates wants it. A host in Fails fails.
@@ -90,9 +116,9 @@ func (f *Jobs) RenewCertificates(ctx context.Context, host cluster.HostID) ([]in
 	defer f.mu.Unlock()
 	for i := range hosts {
 		if hosts[i].Name == host {
-			f.Guests[i].Certificates = []inventory.Certificate{{Which: "agent", Serial: "5eed9",
+			f.Reported[i].Certificates = []inventory.Certificate{{Which: "agent", Serial: "5eed9",
 				Ends: time.Date(2099, 1, 2, 3, 4, 0, 0, time.UTC), State: inventory.CertValid}}
-			return f.Guests[i].Certificates, nil
+			return f.Reported[i].Certificates, nil
 		}
 	}
 	return nil, fail.Errorf(fail.Invalid, "no host %s reports", host)
@@ -114,9 +140,9 @@ func (f *Jobs) SetMoved(host cluster.HostID) {
 func (f *Jobs) Lose(host cluster.HostID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i := range f.Guests {
-		if f.Guests[i].Name == host {
-			f.Guests[i].Up = false
+	for i := range f.Reported {
+		if f.Reported[i].Name == host {
+			f.Reported[i].Up = false
 		}
 	}
 }
@@ -142,7 +168,7 @@ func (f *Jobs) Forget(ctx context.Context, _ string, host cluster.HostID, force 
 		return fail.Errorf(fail.Refused, "guest vm1 was moved from node1 to %s, and it is not known that it runs", host).
 			With("see that it runs on one host only; then: holdfast host forget " + string(host) + " --force")
 	}
-	f.Guests = slices.Delete(all, i, i+1)
+	f.Reported = slices.Delete(all, i, i+1)
 	return nil
 }
 

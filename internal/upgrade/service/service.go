@@ -82,6 +82,7 @@ type Service struct {
 	gatherer facts.Gatherer
 	probed   probeState
 	members  members
+	guests   guestList
 }
 
 // New makes a Service; Run runs it.

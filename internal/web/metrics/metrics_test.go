@@ -205,7 +205,7 @@ func TestThousandsOfHostsAddNoSeries(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 3000 {
-		b.jobs.Guests = append(b.jobs.Guests, inventory.Summary{Name: cluster.HostID(fmt.Sprintf("c%d", i)), Up: i%3 > 0,
+		b.jobs.Reported = append(b.jobs.Reported, inventory.Summary{Name: cluster.HostID(fmt.Sprintf("c%d", i)), Up: i%3 > 0,
 			Problem: strings.Repeat("no pool", i%2), Guests: 10, Certificates: []inventory.Certificate{{Which: "agent", Ends: now.Add(
 				time.Duration(i+1) * time.Hour)}}})
 	}

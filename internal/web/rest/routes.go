@@ -49,6 +49,8 @@ var routes = []route{
 	{apiv1connect.ClusterServiceRenewCertificatesProcedure, "POST", "/hosts/{host}/certificates:renew", "*", ""},
 	{apiv1connect.JobServiceWriteFilesProcedure, "POST", "/files:write", "*", "job"},
 
+	{apiv1connect.JobServiceListGuestsProcedure, "GET", "/guests", "", ""},
+
 	{apiv1connect.JobServiceListJobsProcedure, "GET", "/jobs", "", ""},
 	{apiv1connect.JobServiceGetJobProcedure, "GET", "/jobs/{id}", "", "job"},
 	{apiv1connect.JobServiceCommandJobProcedure, "POST", "/jobs/{id}:command", "*", "job"},

@@ -105,6 +105,8 @@ const (
 	JobServiceGetHostPortsProcedure = "/holdfast.v1.JobService/GetHostPorts"
 	// JobServiceListHostsProcedure is the fully-qualified name of the JobService's ListHosts RPC.
 	JobServiceListHostsProcedure = "/holdfast.v1.JobService/ListHosts"
+	// JobServiceListGuestsProcedure is the fully-qualified name of the JobService's ListGuests RPC.
+	JobServiceListGuestsProcedure = "/holdfast.v1.JobService/ListGuests"
 	// JobServiceForgetHostProcedure is the fully-qualified name of the JobService's ForgetHost RPC.
 	JobServiceForgetHostProcedure = "/holdfast.v1.JobService/ForgetHost"
 	// JobServiceListJobsProcedure is the fully-qualified name of the JobService's ListJobs RPC.
@@ -760,6 +762,9 @@ type JobServiceClient interface {
 	// ListHosts returns the hosts that report their guests, whether the management
 	// VM may run there or not, in the order of their names.
 	ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error)
+	// ListGuests returns one page of the guests of all hosts, as these tell of them, in the order of
+	// the names of hosts and guests.
+	ListGuests(context.Context, *v1.ListGuestsRequest) (*v1.ListGuestsResponse, error)
 	// ForgetHost removes what is known of a host that is gone for good.
 	ForgetHost(context.Context, *v1.ForgetHostRequest) (*v1.ForgetHostResponse, error)
 	// ListJobs returns the jobs that run and the last that ran, newest first,
@@ -818,6 +823,12 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(jobServiceMethods.ByName("ListHosts")),
 			connect.WithClientOptions(opts...),
 		),
+		listGuests: connect.NewClient[v1.ListGuestsRequest, v1.ListGuestsResponse](
+			httpClient,
+			baseURL+JobServiceListGuestsProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ListGuests")),
+			connect.WithClientOptions(opts...),
+		),
 		forgetHost: connect.NewClient[v1.ForgetHostRequest, v1.ForgetHostResponse](
 			httpClient,
 			baseURL+JobServiceForgetHostProcedure,
@@ -853,6 +864,7 @@ type jobServiceClient struct {
 	writeFiles    *connect.Client[v1.WriteFilesRequest, v1.WriteFilesResponse]
 	getHostPorts  *connect.Client[v1.GetHostPortsRequest, v1.GetHostPortsResponse]
 	listHosts     *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
+	listGuests    *connect.Client[v1.ListGuestsRequest, v1.ListGuestsResponse]
 	forgetHost    *connect.Client[v1.ForgetHostRequest, v1.ForgetHostResponse]
 	listJobs      *connect.Client[v1.ListJobsRequest, v1.ListJobsResponse]
 	getJob        *connect.Client[v1.GetJobRequest, v1.GetJobResponse]
@@ -913,6 +925,15 @@ func (c *jobServiceClient) ListHosts(ctx context.Context, req *v1.ListHostsReque
 	return nil, err
 }
 
+// ListGuests calls holdfast.v1.JobService.ListGuests.
+func (c *jobServiceClient) ListGuests(ctx context.Context, req *v1.ListGuestsRequest) (*v1.ListGuestsResponse, error) {
+	response, err := c.listGuests.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ForgetHost calls holdfast.v1.JobService.ForgetHost.
 func (c *jobServiceClient) ForgetHost(ctx context.Context, req *v1.ForgetHostRequest) (*v1.ForgetHostResponse, error) {
 	response, err := c.forgetHost.CallUnary(ctx, connect.NewRequest(req))
@@ -964,6 +985,9 @@ type JobServiceHandler interface {
 	// ListHosts returns the hosts that report their guests, whether the management
 	// VM may run there or not, in the order of their names.
 	ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error)
+	// ListGuests returns one page of the guests of all hosts, as these tell of them, in the order of
+	// the names of hosts and guests.
+	ListGuests(context.Context, *v1.ListGuestsRequest) (*v1.ListGuestsResponse, error)
 	// ForgetHost removes what is known of a host that is gone for good.
 	ForgetHost(context.Context, *v1.ForgetHostRequest) (*v1.ForgetHostResponse, error)
 	// ListJobs returns the jobs that run and the last that ran, newest first,
@@ -1018,6 +1042,12 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(jobServiceMethods.ByName("ListHosts")),
 		connect.WithHandlerOptions(opts...),
 	)
+	jobServiceListGuestsHandler := connect.NewUnaryHandlerSimple(
+		JobServiceListGuestsProcedure,
+		svc.ListGuests,
+		connect.WithSchema(jobServiceMethods.ByName("ListGuests")),
+		connect.WithHandlerOptions(opts...),
+	)
 	jobServiceForgetHostHandler := connect.NewUnaryHandlerSimple(
 		JobServiceForgetHostProcedure,
 		svc.ForgetHost,
@@ -1056,6 +1086,8 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceGetHostPortsHandler.ServeHTTP(w, r)
 		case JobServiceListHostsProcedure:
 			jobServiceListHostsHandler.ServeHTTP(w, r)
+		case JobServiceListGuestsProcedure:
+			jobServiceListGuestsHandler.ServeHTTP(w, r)
 		case JobServiceForgetHostProcedure:
 			jobServiceForgetHostHandler.ServeHTTP(w, r)
 		case JobServiceListJobsProcedure:
@@ -1095,6 +1127,10 @@ func (UnimplementedJobServiceHandler) GetHostPorts(context.Context, *v1.GetHostP
 
 func (UnimplementedJobServiceHandler) ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.ListHosts is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) ListGuests(context.Context, *v1.ListGuestsRequest) (*v1.ListGuestsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.ListGuests is not implemented"))
 }
 
 func (UnimplementedJobServiceHandler) ForgetHost(context.Context, *v1.ForgetHostRequest) (*v1.ForgetHostResponse, error) {
