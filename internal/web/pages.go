@@ -40,6 +40,7 @@ var (
 		ofUpgrade,
 		eventsPage,
 		configurationPage,
+		{path: "/store", title: "Store", help: "console#store-and-certificates", least: cluster.Operator, part: storePart},
 		{path: "/users", title: "Users", help: "console#users", least: cluster.Admin, part: usersPart},
 		helpPage,
 	}

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
@@ -60,26 +60,25 @@ func storeStatus(a *command.App, cmd *cobra.Command) error {
 // storeText writes the store's status for people.
 func storeText(s cluster.StoreStatus, p output.Painter) string {
 	var b strings.Builder
-	cols := []output.Column{{Head: "MEMBER", Cut: 2, Least: 12}, {Head: "ROLE"}, {Head: "STATE"}, {Head: "VERSION"},
-		{Head: "SIZE"}, {Head: "IN USE"}, {Head: "QUOTA"}, {Head: "BEHIND"}}
+	cols := []output.Column{{Cut: 2, Least: 12}, {}, {}, {}, {}, {}, {}, {}}
+	t := told.StoreMembers(s)
+	for i, head := range t.Heads {
+		cols[i].Head = head
+	}
 	var rows [][]output.Cell
-	for _, m := range s.Members {
-		rows = append(rows, memberRow(m))
+	for _, cells := range t.Rows {
+		var row []output.Cell
+		for _, c := range cells {
+			row = append(row, output.Toned(c))
+		}
+		rows = append(rows, row)
 	}
 	output.Table(&b, p, cols, rows)
-	for _, m := range s.Members {
-		switch {
-		case m.Error != "":
-			output.Say(&b, p, "", output.Yellow, fmt.Sprintf("%s: %s", output.Clean(m.Name), output.Clean(m.Error)))
-		case !m.Reachable:
-			output.Say(&b, p, "", output.Yellow, output.Clean(m.Name)+": it does not answer")
-		}
-		for _, al := range m.Alarms {
-			output.Say(&b, p, "", output.Red, fmt.Sprintf("%s: alarm %s", output.Clean(m.Name), output.Clean(al)))
-		}
+	for _, l := range told.StoreNotes(s) {
+		output.Line(&b, p, l)
 	}
 	b.WriteByte('\n')
-	output.Say(&b, p, "restores", output.Plain, fmt.Sprintf("%d (generation %d)", max(s.Generation, 1)-1, s.Generation))
+	output.Say(&b, p, "restores", output.Plain, told.Restores(s))
 	if len(s.Backups) == 0 {
 		output.Say(&b, p, "backups", output.Yellow, "none on this host")
 	}
@@ -88,34 +87,9 @@ func storeText(s cluster.StoreStatus, p output.Painter) string {
 		if i == 0 {
 			label = "backups"
 		}
-		output.Say(&b, p, label, output.Plain,
-			fmt.Sprintf("%s, %s, revision %d: %s", k.Time.UTC().Format(time.DateTime), output.MiB(k.Size),
-				k.Revision, output.Clean(k.File)))
+		output.Say(&b, p, label, output.Plain, told.Backup(k))
 	}
 	return b.String()
-}
-
-func memberRow(m cluster.StoreMember) []output.Cell {
-	role, state := "follower", output.Cell{Text: "ok", Colour: output.Green}
-	switch {
-	case m.Leader:
-		role = "leader"
-	case m.Learner:
-		role = "learner"
-	}
-	if !m.Reachable {
-		state, role = output.Cell{Text: "away", Colour: output.Red}, "-"
-	} else if len(m.Alarms) > 0 {
-		state = output.Cell{Text: "alarm", Colour: output.Red}
-	} else if m.Error != "" {
-		state = output.Cell{Text: "no leader", Colour: output.Yellow}
-	}
-	size, used, quota, behind := output.MiB(m.Size), output.MiB(m.InUse), output.MiB(m.Quota), fmt.Sprint(m.Behind)
-	if !m.Reachable { // it has told nothing
-		size, used, quota, behind = "-", "-", "-", "-"
-	}
-	return []output.Cell{{Text: output.Clean(m.Name)}, {Text: role}, state, {Text: output.Or(m.Version, "-")},
-		{Text: size}, {Text: used}, {Text: quota}, {Text: behind}}
 }
 
 func storeBackup(a *command.App, cmd *cobra.Command) error {
@@ -128,7 +102,7 @@ func storeBackup(a *command.App, cmd *cobra.Command) error {
 		return output.JSON(a.Env.Stdout, b, false)
 	}
 	return output.Text(a.Env.Stdout,
-		fmt.Sprintf("%s (%s, revision %d)\n", output.Clean(b.File), output.MiB(b.Size), b.Revision))
+		fmt.Sprintf("%s (%s, revision %d)\n", output.Clean(b.File), told.Bytes(b.Size), b.Revision))
 }
 
 func confirmOffCmd(a *command.App) *cobra.Command {

@@ -288,9 +288,6 @@ func Thousands(n int64) string {
 	return s
 }
 
-// MiB writes a size.
-func MiB(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
-
 // Bar draws a percentage in 32 columns.
 func Bar(percent int) string {
 	const cells = 30

@@ -22,7 +22,7 @@ func bundleText(rep *bundle.Report, p output.Painter) string {
 		output.Say(&b, p, "signature", output.Yellow, "none was checked")
 	}
 	output.Say(&b, p, "files", output.Plain,
-		fmt.Sprintf("%d, %s unpacked; needs %d GiB free", rep.Files, output.MiB(rep.Bytes), m.MinSpace()>>30))
+		fmt.Sprintf("%d, %s unpacked; needs %d GiB free", rep.Files, told.Bytes(rep.Bytes), m.MinSpace()>>30))
 	if m.RequiresReboot {
 		output.Say(&b, p, "reboot", output.Plain, "every host; kernel afterwards: "+output.Or(m.Kernel, "any"))
 	}
