@@ -6,12 +6,13 @@ package web
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
+
 import (
-	"holdfast/internal/web/help"
 	"time"
 
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
+	"holdfast/internal/web/help"
 )
 
 func head(v *view) templ.Component {
@@ -253,7 +254,7 @@ func whole(v *view, part templ.Component) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		for _, p := range menu {
-			if p.leads(v.page) {
+			if p.may(v) == nil && p.leads(v.page) {
 				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 19, "<a href=\"")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
