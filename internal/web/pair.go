@@ -116,6 +116,12 @@ func (x *pairNow) parted() bool {
 	return x.Active() != nil && (!x.Slave.Alive || x.Slave.Lasting || c != nil && len(c.Differ) > 0)
 }
 
+// whyWaits reports that what the cluster waits for is why the pair is not healthy, which is told already.
+func (x *pairNow) whyWaits() bool {
+	_, why := x.Health()
+	return slices.Contains(why, x.Waiting)
+}
+
 // because adds a reason to a word, when there is one.
 func (x *pairNow) because(word, why string) string {
 	if why == "" {
@@ -150,11 +156,11 @@ func (x *pairNow) role(n cluster.PairNode) told.Line {
 	case !n.Alive:
 		return told.Line{Tone: told.Bad, Text: x.T("silent")}
 	case n.Role == "active":
-		return told.Line{Label: "accent", Text: x.T("active")}
+		return told.Line{Label: "accent", Text: x.T("active node")}
 	case n.Role == "standby" && n.Linked:
-		return told.Line{Tone: told.Good, Text: x.T("standby")}
+		return told.Line{Tone: told.Good, Text: x.T("standby node")}
 	case n.Role == "standby":
-		return told.Line{Tone: told.Warn, Text: x.T("standby, does not follow")}
+		return told.Line{Tone: told.Warn, Text: x.T("standby node, does not follow")}
 	case n.Role == "off":
 		return told.Line{Tone: told.Bad, Text: x.T("its copy does not run")}
 	}
@@ -194,15 +200,17 @@ func (x *pairNow) lastSwitch() string {
 	return clockOf(at, x.Time) + " · " + x.T(s.Text())
 }
 
-// member is the class of a member's state.
-func member(state string) string {
+// member is the state of a member of the group, in the words of the command.
+func (x *pairNow) member(state string) told.Line {
 	switch state {
 	case "up":
-		return "good"
+		return told.Line{Tone: told.Good, Text: x.T("started")}
+	case "down":
+		return told.Line{Text: x.T("stopped")}
 	case "failed":
-		return "bad"
+		return told.Line{Tone: told.Bad, Text: x.T("failed")}
 	}
-	return ""
+	return told.Line{Tone: told.Warn, Text: x.T(told.Clean(state))}
 }
 
 // partition is the pair's, as the node that serves tells of it, or the other one; nil: there is none.
@@ -236,8 +244,11 @@ func pairSwitchPart(ctx context.Context, v *view) (templ.Component, error) {
 		return nil, err
 	}
 	_, to, why, _ := told.SwitchWaits(x.PairStatus, "")
-	q := question{Title: v.T("Switch the services to " + told.Or(to, "the other node")), Back: "/pair", Action: "/pair/switch",
+	q := question{Title: v.Title, Back: "/pair", Action: "/pair/switch",
 		Meaning: "Stop the services on the active node, and start them on the other one", Button: v.T("Switch over")}
+	if to != "" {
+		q.Title = v.T("Switch the services to " + told.Clean(to))
+	}
 	if why != "" {
 		q.Button = ""
 		q.About = []string{v.T("It can not begin yet:") + " " + v.T(told.Clean(why))}
