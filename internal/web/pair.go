@@ -104,6 +104,13 @@ func (x *pairNow) unchosen() bool {
 	})
 }
 
+// passing reports that a complete copy is there and tells of no problem: that it can not be promoted may take a moment only.
+func (x *pairNow) passing() bool {
+	return slices.ContainsFunc(x.Nodes, func(n cluster.PairNode) bool {
+		return n.Alive && n.Problem == "" && slices.Contains(x.InSync, n.Host)
+	})
+}
+
 // switches reports whether a switch makes sense.
 func (x *pairNow) switches() bool {
 	return x.Set && x.Active() != nil && told.MaySwitch(x.PairStatus) == nil

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bufio"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/testbed/browser"
+	"holdfast/testbed/need"
 	"holdfast/testbed/try"
 )
 
@@ -363,6 +366,68 @@ func TestPairInChinese(t *testing.T) {
 			if len(words) > 0 {
 				t.Errorf("%s, %s: %q in %s", name, p.path, words, text(t, main))
 			}
+		}
+	}
+}
+
+// TestPairLive: a page that is open gets what becomes of the pair.
+func TestPairLive(t *testing.T) {
+	x := newSite(t)
+	x.lay(nil)
+	resp, err := x.as("the-viewer").Get(x.URL + "/live/pair")
+	try.Must(t, err)
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	until := func(what string) {
+		t.Helper()
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), what) {
+				return
+			}
+		}
+		t.Fatalf("the stream ended before %q: %v", what, lines.Err())
+	}
+	until("The services run on node1.")
+	x.lay(pairStates["copying"])
+	until("node2: receiving: 60 %")
+	x.lay(split)
+	until("No copy that has every acknowledged write can be promoted now.")
+}
+
+// TestPairInABrowser: on a telephone nothing scrolls sideways, light and dark, in both languages; a page that is open shows what
+// becomes of the pair by itself, and the space as one types.
+func TestPairInABrowser(t *testing.T) {
+	need.Real(t, need.Programs("chromium", "chromium"))
+	x := newSite(t)
+	const width = 360
+	for lang, theme := range map[string]string{"en": "dark", "zh-CN": "light"} {
+		x.lay(nil)
+		b := browser.Open(t, lang, x.URL)
+		b.Look(t, width, theme)
+		b.Go(t, x.URL, "input[name=password]")
+		b.Fill(t, "input[name=name]", "the-admin")
+		b.Fill(t, "input[name=password]", secret)
+		b.Click(t, ".btn.main")
+		b.Waits(t, ".by", "the-admin")
+		for name, f := range pairStates {
+			x.lay(f)
+			for _, path := range []string{"/pair", "/pair/resolve", "/pair/partition", "/pair/size?hosts=4&vms=20"} {
+				b.Go(t, x.URL+path, "main")
+				if wide := browser.Value[int64](t, b, "document.documentElement.scrollWidth"); wide > width {
+					t.Errorf("%s, %s, %s: it is %d wide on %d", lang, name, path, wide, width)
+				}
+			}
+		}
+		x.lay(nil)
+		b.Go(t, x.URL+"/pair", "main")
+		x.lay(pairStates["copying"])
+		b.Waits(t, ".underway", "60")
+		b.Go(t, x.URL+"/pair/size?hosts=4", "main")
+		b.Fill(t, "input[name=vms]", "20")
+		b.Waits(t, "#size", "15 GB")
+		for _, c := range b.Complaints() {
+			t.Error(c)
 		}
 	}
 }
