@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/lib/fail"
 	"holdfast/testbed/browser"
 	"holdfast/testbed/need"
 	"holdfast/testbed/try"
@@ -262,7 +263,7 @@ func TestPairChoice(t *testing.T) {
 	said := text(t, body)
 	for _, want := range []string{"keep the data of node2, and give up what only the other node has (node1: has every acknowledged write; " +
 		"is silent; has told last at ", "keep the data of node1, and give up what only the other node has (node2; has told last at ",
-		"Type its name: node1", "Console of node2", "has every acknowledged write", "does not have every acknowledged write"} {
+		"Type its name: node1", "Console of node2", "holdfast pair resolve --keep node2", "has every acknowledged write", "does not have every acknowledged write"} {
 		if code != http.StatusOK || !strings.Contains(said, want) {
 			t.Errorf("%d, without %q: %s", code, want, said)
 		}
@@ -281,6 +282,32 @@ func TestPairChoice(t *testing.T) {
 		t.Errorf("%d: %s", code, text(t, body))
 	}
 	if _, body, _ := x.get(c, "/pair/resolve"); !strings.Contains(body, "Nothing needs a choice now") {
+		t.Error(text(t, body))
+	}
+}
+
+// TestPairUnread: a host that reads no records says so, and an admin may have its copy kept, as of a pair without a third host.
+func TestPairUnread(t *testing.T) {
+	x := newSite(t)
+	x.lay(nil)
+	const why = "node1: alone, it waits for the other node"
+	x.pair.Cut(fail.Errorf(fail.Unavailable, why))
+	for _, role := range cluster.Roles {
+		code, body, _ := x.get(x.as("the-"+string(role)), "/pair")
+		if said := text(t, body); code != http.StatusOK || !strings.Contains(said, "How the pair is can not be read.") ||
+			!strings.Contains(said, why) || strings.Contains(body, `href="/pair/resolve"`) != (role == cluster.Admin) {
+			t.Errorf("%s: %d: %s", role, code, said)
+		}
+	}
+	c := x.as("the-admin")
+	if code, body, _ := x.get(c, "/pair/resolve"); code != http.StatusOK || !strings.Contains(text(t, body),
+		"keep the data of node1, and give up what the other node has written alone, which has to be off.") {
+		t.Errorf("%d: %s", code, text(t, body))
+	}
+	if code, body, to := x.post(c, "/pair/resolve", "keep", "node1", "again", "node1"); code != http.StatusSeeOther || to != "/pair" {
+		t.Errorf("%d: %s", code, text(t, body))
+	}
+	if _, body, _ := x.get(c, "/pair"); !strings.Contains(body, "The services run on node1.") {
 		t.Error(text(t, body))
 	}
 }
@@ -347,7 +374,7 @@ func TestPairInChinese(t *testing.T) {
 	x.post(c, "/language", "language", "zh", "back", "/")
 	latin := regexp.MustCompile(`[A-Za-z][A-Za-z_]+`)
 	known := regexp.MustCompile(`^(Holdfast|node|tomcat|webip|var|lib|mysql|share|MB|GB|VM|vms|DRBD|FC|iSCSI|dev|sdb|srv|templates|NAME|` +
-		`holdfast|pair|recover|app|log|id|old|Aria|cache|MEMORY|Inconsistent|UpToDate|begin|size|status|start)$`)
+		`holdfast|pair|recover|resolve|keep|app|log|id|old|Aria|cache|MEMORY|Inconsistent|UpToDate|begin|size|status|start)$`)
 	for name, f := range pairStates {
 		x.lay(f)
 		for _, p := range append([]*page{pairPage}, pairPages...) {

@@ -101,3 +101,63 @@ func TestTablesThatASwitchEmpties(t *testing.T) {
 		}
 	}
 }
+
+// TestLastSwitch: times of both nodes are of one switch only when the proof of the epoch says so, and none is of before it.
+func TestLastSwitch(t *testing.T) {
+	well := func() cluster.PairStatus {
+		p := cluster.PairStatus{Owner: cluster.Owner{Host: "h2", Proof: cluster.Proof{Kind: cluster.ProofReleased, Host: "h1"}},
+			Nodes: []cluster.PairNode{{PairHost: cluster.PairHost{Host: "h1"}}, {PairHost: cluster.PairHost{Host: "h2"}}}}
+		p.Nodes[0].Times = cluster.PairTimes{Taken: at(-100), Asked: at(0), Stopped: at(1), Handed: at(2)}
+		p.Nodes[1].Times = cluster.PairTimes{Asked: at(-50), Taken: at(3), Promoted: at(4), Active: at(6)}
+		return p
+	}
+	for what, c := range map[string]struct {
+		change func(*cluster.PairStatus)
+		known  bool
+	}{
+		"a switch":             {func(*cluster.PairStatus) {}, true},
+		"a takeover since":     {func(p *cluster.PairStatus) { p.Owner.Proof.Kind = cluster.ProofDeadline }, false},
+		"started again since":  {func(p *cluster.PairStatus) { p.Owner.Proof.Host = "h2" }, false},
+		"stopped on the other": {func(p *cluster.PairStatus) { p.Nodes[0].Times.Taken = at(10) }, false},
+		"it has begun to":      {func(p *cluster.PairStatus) { p.Nodes[1].Times.Active = time.Time{} }, false},
+		"not asked":            {func(p *cluster.PairStatus) { p.Nodes[0].Times = cluster.PairTimes{} }, false},
+		"no nodes":             {func(p *cluster.PairStatus) { p.Nodes = nil }, false},
+	} {
+		p := well()
+		c.change(&p)
+		s, served, known := LastSwitch(p)
+		if known != c.known || known && (s.Total != 6*time.Second || !served.Equal(at(6)) || s.From != "h1" || s.To != "h2") {
+			t.Errorf("%s: %+v, %v, %v", what, s, served, known)
+		}
+	}
+}
+
+// TestSwitchWaits: which switch there would be, and what holds it up.
+func TestSwitchWaits(t *testing.T) {
+	for what, c := range map[string]struct {
+		change func(*cluster.PairStatus)
+		node   string
+		to     cluster.HostID
+		why    string
+		lasts  bool
+	}{
+		"nothing":       {func(*cluster.PairStatus) {}, "", "h2", "", false},
+		"to itself":     {func(*cluster.PairStatus) {}, "h1", "h1", "", false},
+		"off":           {func(p *cluster.PairStatus) { p.Nodes[1].Off = true }, "", "h2", "h2 was shown off by its fence device", true},
+		"silent":        {func(p *cluster.PairStatus) { p.Nodes[1].Alive = false }, "", "h2", "h2 is silent", false},
+		"not all":       {func(p *cluster.PairStatus) { p.InSync, p.Nodes[1].Lasting = nil, true }, "", "h2", "h2 does not have everything yet", true},
+		"not fit":       {func(p *cluster.PairStatus) { p.Nodes[1].Fit, p.Nodes[1].Why = false, "full" }, "", "h2", "h2: full", false},
+		"behind":        {func(p *cluster.PairStatus) { p.Nodes[1].LagKnown, p.Nodes[1].Lag = true, 3e9 }, "", "h2", "is 3s behind", false},
+		"nobody serves": {func(p *cluster.PairStatus) { p.Nodes[0].Role = "off" }, "", "", "the services do not run: ", false},
+		"one node":      {func(p *cluster.PairStatus) { p.Nodes = p.Nodes[:1] }, "", "", "the other node to report", false},
+	} {
+		p := cluster.PairStatus{Set: true, Want: cluster.Want{Run: true}, Owner: cluster.Owner{Host: "h1"}, InSync: []cluster.HostID{"h1", "h2"},
+			Nodes: []cluster.PairNode{{PairHost: cluster.PairHost{Host: "h1", Alive: true}, PairReport: cluster.PairReport{Role: "active"}},
+				{PairHost: cluster.PairHost{Host: "h2", Alive: true}, PairReport: cluster.PairReport{Role: "standby", Fit: true}}}}
+		c.change(&p)
+		_, to, why, lasts := SwitchWaits(p, c.node)
+		if to != c.to || !strings.Contains(why, c.why) || (why == "") != (c.why == "") || lasts != c.lasts {
+			t.Errorf("%s: to %q, %q, %v", what, to, why, lasts)
+		}
+	}
+}
