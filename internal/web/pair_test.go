@@ -106,11 +106,14 @@ func TestPairStates(t *testing.T) {
 			"takeover NOT possible: no other host is able to run it", "complete node1", "Commits wait for the standby no", recover},
 			[]string{change, halt}, nil, []string{choose}},
 		"copying": {[]string{"node2: receiving: 60 %, 60.0 GB of about 100.0 GB, 83.3 MB/s, 12m0s so far, about 8m0s left",
-			"does not have every acknowledged write", "Could be promoted no: its copy does not have every"}, []string{change}, nil, []string{choose, recover}},
+			"does not have every acknowledged write", "Could be promoted no: its copy does not have every"},
+			[]string{change}, nil, []string{choose, recover}},
 		"partitioned": {[]string{"templates on node2 /dev/sdb: Inconsistent, 42 % in common", "/dev/sdb → /srv/templates"},
 			[]string{`href="/pair/partition"`}, nil, nil},
 		"rows differ": {[]string{"the rows of the nodes differ: app.log: id 5: node2 lacks this row", "2h ago: differences: 1; tables: 2, rows: 7",
-			"not compared: app.old: its engine is Aria", "app.cache (MEMORY): it is empty after each start of a database, on one node alone as well", recover}, nil, nil, []string{choose}},
+			"not compared: app.old: its engine is Aria",
+			"app.cache (MEMORY): it is empty after each start of a database, on one node alone as well", recover}, nil, nil,
+			[]string{choose}},
 		"split brain": {[]string{"The services do not run.", "pair down", "node1 is silent",
 			"No copy that has every acknowledged write can be promoted now."},
 			[]string{halt}, []string{choose}, []string{change, recover, "takeover NOT"}},
@@ -158,7 +161,8 @@ func TestNoPair(t *testing.T) {
 	if code, body, _ := x.get(c, "/pair"); code != http.StatusConflict || !strings.Contains(body, "This cluster is no pair.") {
 		t.Errorf("%d: %s", code, body)
 	}
-	for query, want := range map[string][]string{"": {"Space that a pair needs"}, "?hosts=4&vms=20": {"database partition 15 GB /vms partition 30 GB"},
+	for query, want := range map[string][]string{"": {"Space that a pair needs"},
+		"?hosts=4&vms=20":       {"database partition 15 GB /vms partition 30 GB"},
 		"?hosts=0&vms=20":       {`hosts: value "0": want a number from 1 to 100000`},
 		"?hosts=4&vms=x%3Cb%3E": {`vms: value "x<b>": want a number from 0 to 10000000`}, "?hosts=4": {"Space that a pair needs"}} {
 		code, body, _ := x.get(c, "/pair/size"+query)
@@ -263,7 +267,8 @@ func TestPairChoice(t *testing.T) {
 	said := text(t, body)
 	for _, want := range []string{"keep the data of node2, and give up what only the other node has (node1: has every acknowledged write; " +
 		"is silent; has told last at ", "keep the data of node1, and give up what only the other node has (node2; has told last at ",
-		"Type its name: node1", "Console of node2", "holdfast pair resolve --keep node2", "has every acknowledged write", "does not have every acknowledged write"} {
+		"Type its name: node1", "Console of node2", "holdfast pair resolve --keep node2",
+		"has every acknowledged write", "does not have every acknowledged write"} {
 		if code != http.StatusOK || !strings.Contains(said, want) {
 			t.Errorf("%d, without %q: %s", code, want, said)
 		}
@@ -357,7 +362,8 @@ func TestPairTextsAreNoMarkup(t *testing.T) {
 			t.Errorf("%s: %d times: %s", path, strings.Count(body, "&lt;script&gt;alert"), body)
 		}
 	}
-	for path, fields := range map[string][]string{"/pair/partition": {"name", evil, "disk", evil}, "/pair/resolve": {"keep", "node1", "again", evil}} {
+	for path, fields := range map[string][]string{"/pair/partition": {"name", evil, "disk", evil},
+		"/pair/resolve": {"keep", "node1", "again", evil}} {
 		if code, body, _ := x.post(c, path, fields...); code < 400 || strings.Contains(body, "<script>alert") {
 			t.Errorf("%s: %d: %s", path, code, body)
 		}

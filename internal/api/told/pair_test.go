@@ -145,7 +145,7 @@ func TestSwitchWaits(t *testing.T) {
 		"to itself":     {func(*cluster.PairStatus) {}, "h1", "h1", "", false},
 		"off":           {func(p *cluster.PairStatus) { p.Nodes[1].Off = true }, "", "h2", "h2 was shown off by its fence device", true},
 		"silent":        {func(p *cluster.PairStatus) { p.Nodes[1].Alive = false }, "", "h2", "h2 is silent", false},
-		"not all":       {func(p *cluster.PairStatus) { p.InSync, p.Nodes[1].Lasting = nil, true }, "", "h2", "h2 does not have everything yet", true},
+		"not all":       {func(p *cluster.PairStatus) { p.InSync, p.Nodes[1].Lasting = nil, true }, "", "h2", "h2 does not have everything", true},
 		"not fit":       {func(p *cluster.PairStatus) { p.Nodes[1].Fit, p.Nodes[1].Why = false, "full" }, "", "h2", "h2: full", false},
 		"behind":        {func(p *cluster.PairStatus) { p.Nodes[1].LagKnown, p.Nodes[1].Lag = true, 3e9 }, "", "h2", "is 3s behind", false},
 		"nobody serves": {func(p *cluster.PairStatus) { p.Nodes[0].Role = "off" }, "", "", "the services do not run: ", false},
