@@ -366,4 +366,4 @@ func (c *Console) onPair(p *page, do func(r *http.Request, v *view) error) func(
 }
 
 // errNotSure sends to the page that asks.
-var errNotSure = fail.Errorf(fail.Invalid, "nobody has confirmed it")
+var errNotSure = errors.New("nobody has confirmed it")
