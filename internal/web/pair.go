@@ -87,7 +87,7 @@ func (x *pairNow) headline() told.Line {
 	case act != nil:
 		l.Text = x.T("The services run on " + told.Clean(act.Host) + ".")
 	case x.Owner.State == cluster.Migrating || x.Owner.State == cluster.Settling:
-		l.Text = x.T("The services switch over to the other node.")
+		l.Tone, l.Text = told.Warn, x.T("The services switch over to the other node.")
 	case !x.Want.Run:
 		l.Tone, l.Text = told.Warn, x.T("It is stopped, as somebody has asked for.")
 	default:
