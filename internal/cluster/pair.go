@@ -106,6 +106,9 @@ const (
 	PartitionLeaving = "leaving" // it is taken away
 )
 
+// PartitionMount is above the directory of a partition for which none is named.
+const PartitionMount = "/srv/"
+
 // PartitionOrder asks for a partition.
 type PartitionOrder struct {
 	Name  string

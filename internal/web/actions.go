@@ -1,6 +1,7 @@
 package web
 
 import (
+	"maps"
 	"net/http"
 
 	"holdfast/internal/api"
@@ -8,7 +9,7 @@ import (
 
 // orders are what changes something, by path. Who may do what is decided by the API.
 func (c *Console) orders() map[string]func(http.ResponseWriter, *http.Request, *view) {
-	return map[string]func(http.ResponseWriter, *http.Request, *view){
+	all := map[string]func(http.ResponseWriter, *http.Request, *view){
 		"/hosts/{host}/maintenance":  c.maintenance,
 		"/hosts/{host}/certificates": c.renewCertificates,
 		"/store/backups":             c.backUpStore,
@@ -17,6 +18,8 @@ func (c *Console) orders() map[string]func(http.ResponseWriter, *http.Request, *
 		"/tokens":                    c.createToken,
 		"/tokens/{id}/revoke":        c.revokeToken,
 	}
+	maps.Copy(all, c.pairOrders())
+	return all
 }
 
 // done answers an order: by the page where its effect is seen, or by what prevented it.

@@ -254,7 +254,7 @@ func whole(v *view, part templ.Component) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		for _, p := range menu {
-			if p.leads(v.page) {
+			if p.may(v) == nil && p.leads(v.page) {
 				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 19, "<a href=\"")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err

@@ -183,6 +183,7 @@ func (l *live) part(ctx context.Context, p *page, v *view, version int) (string,
 
 // stream sends the live part of a page whenever it changes, and a sign of life in between. It ends with the session.
 func (c *Console) stream(p *page, w http.ResponseWriter, r *http.Request, v *view) {
+	c.live.fill(v) // what the cluster is decides as well
 	if err := p.may(v); err != nil {
 		c.fails(w, r, err)
 		return

@@ -20,6 +20,7 @@ type page struct {
 	least cluster.Role // "": of all who are logged in
 	help  string       // the page about it, under /help
 	works bool         // it is about jobs: only of hosts that take part in them
+	pair  bool         // it is about a pair: only of a cluster that is one
 	still bool         // it is made once: somebody reads or types there
 	in    *page        // the page of the menu that it belongs to; nil: it is of the menu itself
 	// part makes what changes by itself, from the view, and from what else it asks of the API by v.api. It is made once for all
@@ -37,6 +38,7 @@ var (
 		{path: "/{$}", title: "Overview", help: "operations#what-status-says-and-what-to-do", part: byStatus(overview)},
 		hostsPage,
 		{path: "/guests", title: "Guests", help: "console#hosts-and-guests", works: true, part: guestsPart},
+		pairPage,
 		ofUpgrade,
 		eventsPage,
 		configurationPage,
@@ -49,7 +51,7 @@ var (
 		{path: "/failovers/{at}", title: "Failover", in: eventsPage, help: "safety", part: failoverPart},
 		{path: "/jobs/{id}", title: "Job", in: ofUpgrade, help: "upgrade", works: true, part: jobPage},
 		revisionPage, editPage, helpTextPage, referencePage,
-	})
+	}, pairPages)
 )
 
 // byStatus is the part of a page that the status suffices for.
@@ -82,11 +84,14 @@ func (p *page) may(v *view) error {
 	if p.works && !v.works {
 		return fail.Errorf(fail.Refused, "This host takes no part in jobs.")
 	}
-	if p.least == "" || v.May(p.least) {
-		return nil
+	if p.least != "" && !v.May(p.least) {
+		return fail.Errorf(fail.Denied, "This page is for the role %s; %s has the role %s.", p.least, v.User.Name, v.User.Role).
+			With("ask an admin")
 	}
-	return fail.Errorf(fail.Denied, "This page is for the role %s; %s has the role %s.", p.least, v.User.Name, v.User.Role).
-		With("ask an admin")
+	if p.pair && !v.Status.OfPair() {
+		return fail.Errorf(fail.Refused, "This cluster is no pair.").With("how much space a pair needs: /pair/size")
+	}
+	return nil
 }
 
 // whole answers with a whole page.

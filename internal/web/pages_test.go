@@ -34,6 +34,13 @@ func TestOrders(t *testing.T) {
 		"/users/{name}/remove":       {cluster.Admin, "/users/mallory/remove", []string{"again", "mallory"}},
 		"/tokens":                    {cluster.Admin, "/tokens", []string{"name", "a program", "role", "viewer", "days", "1"}},
 		"/tokens/{id}/revoke":        {cluster.Admin, "/tokens/nothing/revoke", nil},
+		"/pair/switch":               {cluster.Operator, "/pair/switch", []string{"sure", "yes"}},
+		"/pair/stop":                 {cluster.Operator, "/pair/stop", []string{"sure", "yes"}},
+		"/pair/start":                {cluster.Operator, "/pair/start", nil},
+		"/pair/resolve":              {cluster.Admin, "/pair/resolve", []string{"keep", "node1", "again", "node1"}},
+		"/pair/begin":                {cluster.Admin, "/pair/begin", []string{"again", "node1"}},
+		"/pair/partition":            {cluster.Operator, "/pair/partition", []string{"name", "a", "disk", "/dev/sdb", "unmanaged", "yes"}},
+		"/pair/partition/remove":     {cluster.Operator, "/pair/partition/remove", []string{"name", "a", "again", "a"}},
 	}
 	for path := range x.console.orders() {
 		o, known := orders[path]
@@ -78,6 +85,8 @@ func TestPages(t *testing.T) {
 			want := http.StatusOK
 			if p.least != "" && !role.May(p.least) {
 				want = http.StatusForbidden
+			} else if p.pair { // this cluster is none
+				want = http.StatusConflict
 			}
 			if code, body, _ := x.get(x.as("the-"+string(role)), path); code != want {
 				t.Errorf("%s as %s: %d, want %d: %.300s", path, role, code, want, body)

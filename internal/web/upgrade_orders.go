@@ -75,9 +75,11 @@ func (c *Console) trouble(w http.ResponseWriter, r *http.Request, v *view, err e
 type question struct {
 	Title, Meaning string   // what it does
 	About          []string // what else is to be known
+	Warns          []string // and to be minded
 	Action         string   // where the answer goes
-	Button         string
-	Reason         bool // why is asked for
+	Back           string   // where who does not want it goes
+	Button         string   // "": it can not be done now
+	Reason         bool     // why is asked for
 }
 
 // orders are the commands to a job.
@@ -91,7 +93,7 @@ func (c *Console) askOrder(w http.ResponseWriter, r *http.Request, v *view) {
 		return
 	}
 	q := question{Title: verbName(v, verb), Meaning: told.Meaning(verb), Action: orderHref(r.PathValue("id"), verb, step),
-		Button: verbName(v, verb), Reason: verb == request.Skip}
+		Button: verbName(v, verb), Reason: verb == request.Skip, Back: "/upgrade"}
 	if step != "" {
 		q.Title += colon(v) + told.Clean(step)
 	}
@@ -130,7 +132,7 @@ func (c *Console) askHost(w http.ResponseWriter, r *http.Request, v *view) {
 		return
 	}
 	q := question{Title: verbName(v, verb) + colon(v) + told.Clean(host), Meaning: told.Meaning(verb), Action: hostHref(host, verb),
-		Button: verbName(v, verb)}
+		Button: verbName(v, verb), Back: "/upgrade"}
 	if verb == request.Drop {
 		q.About = []string{v.T("A host that has begun stays as it is, between the two versions. It is refused while the host's agent answers.")}
 	}

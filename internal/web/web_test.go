@@ -5,11 +5,13 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +33,7 @@ type site struct {
 	console *Console
 	cluster *servertest.Fake
 	up      *servertest.Upgrades
+	pair    *servertest.Pair // once something of it is laid
 	access  *Users
 }
 
@@ -39,9 +42,10 @@ func newSite(t *testing.T) *site {
 	log := slog.New(slog.DiscardHandler)
 	x := &site{t: t, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
 		up: servertest.NewUpgrades(&servertest.Jobs{Now: time.Unix(1_800_000_000, 0)})}
+	x.pair = servertest.NewPair(x.cluster)
 	x.access = NewUsers(storetest.NewMem().NewClient("node1"), "node1", log)
 	api, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Access: x.access,
-		Jobs: x.up, Upgrade: x.up})
+		Jobs: x.up, Upgrade: x.up, Pair: x.pair})
 	try.Must(t, err)
 	x.console = New(Options{Host: "node1", Version: "1.0.0", API: api, Users: x.access, Log: log})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -205,7 +209,7 @@ func TestOtherSites(t *testing.T) {
 	x := newSite(t)
 	c := x.as("the-admin")
 	for _, site := range []string{"cross-site", "same-site"} {
-		for _, path := range []string{"/hosts/node3/maintenance", "/logout", "/password", "/login", "/language"} {
+		for _, path := range append(slices.Sorted(maps.Keys(x.console.orders())), "/logout", "/password", "/login", "/language") {
 			r := x.request(http.MethodPost, path, "on", "true", "language", "zh")
 			r.Header.Set("Sec-Fetch-Site", site)
 			if code, _, _ := x.do(c, r); code != http.StatusForbidden {

@@ -17,9 +17,6 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// partitionMount is above the partition where --mount does not say otherwise.
-const partitionMount = "/srv/"
-
 // probeWithin is how long --unmanaged-probe may take.
 const probeWithin = time.Minute
 
@@ -52,7 +49,7 @@ on.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in.Name = args[0]
 			if in.Mount == "" {
-				in.Mount = partitionMount + in.Name
+				in.Mount = cluster.PartitionMount + in.Name
 			}
 			js, err := a.AsJSON(cmd)
 			if err != nil {

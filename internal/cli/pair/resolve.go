@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
@@ -68,8 +69,7 @@ func resolvePair(ctx context.Context, a *command.App, c *api.Client, keep string
 		if err := output.Text(a.Env.Stderr, output.Clean(e.Message)+"\n"); err != nil {
 			return p, err
 		}
-		if err := a.Sure(ctx, yes, "keep the data of "+
-			keep+", and give up what the other node has written alone, which has to be off",
+		if err := a.Sure(ctx, yes, told.KeepingUnread(keep),
 			"to do it without being asked, give --yes"); err != nil {
 			return p, err
 		}
@@ -80,7 +80,7 @@ func resolvePair(ctx context.Context, a *command.App, c *api.Client, keep string
 	if !slices.ContainsFunc(p.Nodes, func(n cluster.PairNode) bool { return string(n.Host) == keep }) {
 		return p, fail.Errorf(fail.Invalid, "--keep: value %q: want one of %s", keep, pairNames(p))
 	}
-	if err := a.Sure(ctx, yes, "keep the data of "+keep+", and give up what only the other node has"+latest(p, keep),
+	if err := a.Sure(ctx, yes, told.Keeping(p, keep),
 		"to do it without being asked, give --yes"); err != nil {
 		return p, err
 	}
@@ -98,28 +98,4 @@ func resolved(ctx context.Context, a *command.App, c *api.Client, keep string) (
 		}
 		return "the services to run on " + keep + ": " + whyNotHealthy(p)
 	})
-}
-
-// latest says what is known of the other copy.
-func latest(p cluster.PairStatus, keep string) string {
-	for _, n := range p.Nodes {
-		if string(n.Host) == keep {
-			continue
-		}
-		text := fmt.Sprintf(" (%s", n.Host)
-		if slices.Contains(p.InSync, n.Host) {
-			text += ": has every acknowledged write"
-		}
-		switch {
-		case n.Off:
-			text += "; is off"
-		case !n.Alive:
-			text += "; is silent"
-		}
-		if !n.Time.IsZero() {
-			text += "; has told last at " + n.Time.Local().Format(time.DateTime)
-		}
-		return text + ")"
-	}
-	return ""
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/progress"
@@ -68,7 +69,7 @@ func untilPair(ctx context.Context, a *command.App, c *api.Client, name string,
 			t.Say("waiting: " + output.Clean(why))
 		}
 		for _, n := range p.Nodes {
-			if text := copyText(n); text != "" {
+			if text := told.Copying(n); text != "" {
 				t.Show(text)
 			}
 		}
@@ -110,7 +111,7 @@ one. Interrupting the command does not end a switch that has begun.`,
 				if js {
 					return output.JSON(a.Env.Stdout, s, false)
 				}
-				return output.Text(a.Env.Stdout, s.text())
+				return output.Text(a.Env.Stdout, s.Text()+"\n")
 			})
 		},
 	}
@@ -118,32 +119,13 @@ one. Interrupting the command does not end a switch that has begun.`,
 	return cmd
 }
 
-// switchover is a switch that is done, by what both nodes tell. Durations in ns; all 0: not known.
+// switchover is a switch that is under way.
 type switchover struct {
-	From     cluster.HostID `json:"from"`
-	To       cluster.HostID `json:"to"`
-	Total    time.Duration  `json:"total"` // from the order to the last service
-	Stopped  time.Duration  `json:"stopped"`
-	Handed   time.Duration  `json:"handed"`
-	Taken    time.Duration  `json:"taken"`
-	Promoted time.Duration  `json:"promoted"`
-	Started  time.Duration  `json:"started"`
+	told.Switchover
 
 	ordered time.Time // when the group had gone to To
 	seen    time.Time // when To was seen to serve
 	cause   string    // why it does not, as it told last
-}
-
-func (s switchover) text() string {
-	if s.Total == 0 {
-		return fmt.Sprintf("%s serves in place of %s; how long it took is not known, as an agent was restarted "+
-			"meanwhile\n", output.Clean(s.To), output.Clean(s.From))
-	}
-	sec := func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) }
-	return fmt.Sprintf("%s serves in place of %s after %s s: services stopped %s, all data handed over %s, taken %s, "+
-		"promoted %s, services started %s\n",
-		output.Clean(s.To), output.Clean(s.From), sec(s.Total), sec(s.Stopped), sec(s.Handed), sec(s.Taken),
-		sec(s.Promoted), sec(s.Started))
 }
 
 // switchPair lets a node serve; "": the one that does not.
@@ -155,24 +137,21 @@ func switchPair(ctx context.Context, a *command.App, c *api.Client, to string) (
 		return s, err
 	case to != "" && !slices.ContainsFunc(p.Nodes, func(n cluster.PairNode) bool { return string(n.Host) == to }):
 		return s, fail.Errorf(fail.Invalid, "node %q: want one of %s", to, pairNames(p))
-	case !p.Want.Run:
-		return s, fail.Errorf(fail.Refused, "the services are stopped").With("start them: holdfast pair start")
-	case p.Owner.State == cluster.Migrating || p.Owner.State == cluster.Settling || p.Want.MoveTo != "" && p.Want.MoveTo != p.Owner.Host:
-		on := output.Or(p.Owner.To, output.Or(p.Want.MoveTo, string(p.Owner.Host)))
-		return s, fail.Errorf(fail.Refused, "a switch to %s is under way: %s", on,
-			output.Or(whyNotHealthy(p), "it has not served yet")).With("mend what is wrong there; see: holdfast pair status")
+	}
+	if err := told.MaySwitch(p); err != nil {
+		return s, err
 	}
 	begun, epoch := time.Now(), p.Owner.Epoch
 	var dead error // nobody serves, and not because an agent has just begun
 	now, err := untilPair(ctx, a, c, "", func(p cluster.PairStatus) string {
-		s.From, s.To = "", ""
 		if p.Active() == nil && time.Since(begun) > timesWithin {
 			dead = fail.Errorf(fail.Refused, "the services do not run: %s",
 				whyNotHealthy(p)).With("mend what is wrong there; see: holdfast pair status")
 			return ""
 		}
-		why, lasts := s.hindered(p, to)
-		if lasts {
+		var why string
+		var lasts bool
+		if s.From, s.To, why, lasts = told.SwitchWaits(p, to); lasts {
 			dead = fail.Errorf(fail.Refused, "%s", why).With("nothing was changed; mend that first; see: holdfast pair status")
 			return ""
 		}
@@ -187,7 +166,7 @@ func switchPair(ctx context.Context, a *command.App, c *api.Client, to string) (
 	if s.From == s.To {
 		return s, fail.Errorf(fail.Refused, "%s serves already", output.Clean(s.To))
 	}
-	if lost := lostBySwitch(now); lost != "" {
+	if lost := told.LostBySwitch(now); lost != "" {
 		if err := output.Text(a.Env.Stderr,
 			fmt.Sprintf("warning: tables that may lose rows by this switch: %s\n", lost)); err != nil {
 			return s, err
@@ -211,23 +190,6 @@ func switchPair(ctx context.Context, a *command.App, c *api.Client, to string) (
 		return s, dead
 	}
 	return s, err
-}
-
-// lostBySwitch names the tables whose rows are gone when a database ends, as it does on the node that gives up; "": there are none.
-func lostBySwitch(p cluster.PairStatus) string {
-	var names, more []string
-	for _, n := range p.Nodes {
-		for _, w := range n.Weak {
-			if name, _, _ := strings.Cut(w, ": "); strings.HasSuffix(name, " (MEMORY)") {
-				names = append(names, output.Clean(name))
-			} else if name, others := strings.CutSuffix(w, " of such engines"); others { // so many are not named
-				more = append(more, "perhaps "+output.Clean(name)+" of engines without transactions")
-			}
-		}
-	}
-	slices.Sort(names)
-	slices.Sort(more)
-	return strings.Join(append(slices.Compact(names), slices.Compact(more)...), ", ")
 }
 
 // served says what a switch that was ordered at an epoch waits for; "": it is over, or dead says why it will not come about.
@@ -280,60 +242,6 @@ func whyNot(p cluster.PairStatus, h cluster.HostID) string {
 	return ""
 }
 
-// hindered says why a switch can not begin yet. lasts: waiting does not end that.
-func (s *switchover) hindered(p cluster.PairStatus, to string) (why string, lasts bool) {
-	act := p.Active()
-	if act == nil {
-		return "the services do not run: " + whyNotHealthy(p), false
-	}
-	s.From = act.Host
-	for _, n := range p.Nodes {
-		if to == "" && n.Host == act.Host || to != "" && string(n.Host) != to {
-			continue
-		}
-		s.To = n.Host
-		switch {
-		case n.Host == act.Host:
-		case n.Off:
-			return fmt.Sprintf("%s was shown off by its fence device: switch it on when it is in order", n.Host), true
-		case !n.Alive:
-			return fmt.Sprintf("%s is silent", n.Host), false
-		case !slices.Contains(p.InSync, n.Host):
-			return fmt.Sprintf("%s does not have everything yet", n.Host) + causes(n, *act), n.Lasting || act.Lasting
-		case !n.Fit:
-			return fmt.Sprintf("%s: %s", n.Host, n.Why) + causes(n, *act), n.Lasting
-		case n.LagKnown && n.Lag > 0:
-			return fmt.Sprintf("%s has everything, and is %s behind in applying it", n.Host, n.Lag), false
-		}
-		return "", false
-	}
-	return "the other node to report", false
-}
-
-// causes are what is known of why a standby is not ready: of its copy, and of the active node, which proves that it has everything.
-func causes(n, act cluster.PairNode) string {
-	var all []string
-	switch {
-	case n.Role == "unknown":
-		all = append(all, "its database does not answer")
-	case n.Role == "off":
-		all = append(all, "its copy does not run")
-	}
-	if n.LagKnown && n.Lag > 0 {
-		all = append(all, fmt.Sprintf("it is %s behind", n.Lag))
-	}
-	if n.Problem != "" {
-		all = append(all, n.Problem)
-	}
-	if act.Problem != "" {
-		all = append(all, fmt.Sprintf("%s: %s", act.Host, act.Problem))
-	}
-	if len(all) == 0 {
-		return ""
-	}
-	return ": " + strings.Join(all, "; ")
-}
-
 func pairNames(p cluster.PairStatus) string {
 	var names []string
 	for _, n := range p.Nodes {
@@ -344,21 +252,11 @@ func pairNames(p cluster.PairStatus) string {
 
 // measured takes the times of both nodes; it says what is missing.
 func (s *switchover) measured(p cluster.PairStatus) string {
-	var from, to cluster.PairTimes
-	for _, n := range p.Nodes {
-		if n.Host == s.From {
-			from = n.Times
-		} else if n.Host == s.To {
-			to = n.Times
-		}
-	}
-	if to.Active.IsZero() || from.Handed.IsZero() || to.Taken.Before(from.Asked) {
+	done, all := told.Switched(p, s.From, s.To)
+	if !all {
 		return "both nodes to tell how long it took"
 	}
-	after := func(a, b time.Time) time.Duration { return max(0, b.Sub(a)) }
-	s.Total = after(from.Asked, to.Active)
-	s.Stopped, s.Handed, s.Taken = after(from.Asked, from.Stopped), after(from.Stopped, from.Handed), after(from.Handed, to.Taken)
-	s.Promoted, s.Started = after(to.Taken, to.Promoted), after(to.Promoted, to.Active)
+	s.Switchover = done
 	return ""
 }
 
@@ -378,7 +276,7 @@ func drillCmd(a *command.App) *cobra.Command {
 					}
 					all = append(all, s)
 					if !js {
-						if err := output.Text(a.Env.Stdout, s.text()); err != nil {
+						if err := output.Text(a.Env.Stdout, s.Text()+"\n"); err != nil {
 							return err
 						}
 					}

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/replica/mariadb"
 )
 
 // TestTheEndOfASwitch: what a switch waits for, that it is over, and that it will not come about.
@@ -59,7 +59,7 @@ func TestTheEndOfASwitch(t *testing.T) {
 		{"it never said why", []cluster.PairStatus{status("h1", ordered.Next().Next(), [2]string{"active", "standby"},
 			"")}, "", "h2 did not come to serve: it gave no reason"},
 	} {
-		s := switchover{From: "h1", To: "h2", ordered: time.Now().Add(-time.Minute)}
+		s := switchover{Switchover: told.Switchover{From: "h1", To: "h2"}, ordered: time.Now().Add(-time.Minute)}
 		var why string
 		var dead error
 		for _, p := range c.seen {
@@ -80,18 +80,6 @@ func TestTheEndOfASwitch(t *testing.T) {
 		}
 		if c.what == "over" && (s.Total != 6*time.Second || s.Started != 2*time.Second) {
 			t.Errorf("%s: %+v", c.what, s)
-		}
-	}
-}
-
-// TestTablesThatASwitchEmpties are named as the database tells them.
-func TestTablesThatASwitchEmpties(t *testing.T) {
-	for engine, want := range map[string]string{"MEMORY": "a.t (MEMORY)", "MyISAM": "", "Aria": "", "SPIDER": ""} {
-		weak := []string{mariadb.Weak{Table: "a.t", Engine: engine}.String()}
-		p := cluster.PairStatus{Nodes: []cluster.PairNode{{PairReport: cluster.PairReport{Weak: weak}},
-			{PairReport: cluster.PairReport{Weak: weak}}}}
-		if got := lostBySwitch(p); got != want {
-			t.Errorf("%s: %q, want %q", engine, got, want)
 		}
 	}
 }

@@ -26,6 +26,7 @@ var composed = []string{
 	"check database", "check device", "check domain", "check firewall", "check guest", "check hosts", "check image", "check installed",
 	"check leftovers", "check link", "check memory", "check mtu", "check networks", "check ports", "check reach", "check rights",
 	"check settings", "check space", "check tables", "check time source", "check units", "check watchdog",
-	"safe", "healthy", "degraded",
+	"safe", "healthy", "degraded", "receiving", "preparing", "%s MB of about %s MB", "%s MB of about %s GB", "%s GB of about %s GB",
+	"%s MB received", "%s GB received", "%s on %s /dev/%s: %s, %d %% in common", "%s on %s /dev/%s: in sync",
 	"pending", "dropped", "rollup_success", "rolldown_success", "prepare", "hosts", "managers", "modules", "aborted",
 }

@@ -21,6 +21,7 @@ type Pair struct {
 	begun bool
 	lay   func(*cluster.PairStatus)
 	part  *cluster.PairPartition
+	cut   error // of Pair; nil: none
 }
 
 // NewPair returns a pair that is set up, once something of it was laid or unset; before, the fake is none.
@@ -32,6 +33,13 @@ func (p *Pair) Lay(f func(*cluster.PairStatus)) {
 	defer p.mu.Unlock()
 	p.is, p.lay = true, f
 	p.SetType(cluster.PairConf)
+}
+
+// Cut makes the records unreadable, until somebody resolves; nil ends that.
+func (p *Pair) Cut(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = err
 }
 
 // Unset takes the pair's records away.
@@ -49,6 +57,9 @@ func (p *Pair) Pair(context.Context) (cluster.PairStatus, error) {
 	defer p.mu.Unlock()
 	if !p.is {
 		return cluster.PairStatus{}, fail.Errorf(fail.Refused, "this cluster is no pair: it keeps a management VM").With("see: holdfast status")
+	}
+	if p.cut != nil {
+		return cluster.PairStatus{}, p.cut
 	}
 	at := st.Time
 	out := cluster.PairStatus{Time: at, Set: p.begun, Owner: st.Owner, Want: st.Want, Takeover: st.Takeover,
@@ -106,6 +117,13 @@ func (p *Pair) Begin(context.Context, string) error {
 // Resolve keeps the copy of a host, as long as no copy can be promoted, and what Lay has laid
 // over the pair is over.
 func (p *Pair) Resolve(ctx context.Context, _, keep string) error {
+	p.mu.Lock()
+	cut := p.cut
+	p.cut = nil
+	p.mu.Unlock()
+	if cut != nil {
+		return nil
+	}
 	st, err := p.Pair(ctx)
 	if err != nil {
 		return err
