@@ -18,6 +18,7 @@ func (c *Console) orders() map[string]func(http.ResponseWriter, *http.Request, *
 		"/tokens":                    c.createToken,
 		"/tokens/{id}/revoke":        c.revokeToken,
 	}
+	maps.Copy(all, c.vmOrders())
 	maps.Copy(all, c.pairOrders())
 	return all
 }

@@ -10,14 +10,10 @@ import (
 	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
-	"holdfast/internal/lib/fail"
 )
 
 // guestsPart is the part of the page of guests, as far as the address asks for them.
 func guestsPart(ctx context.Context, v *view) (templ.Component, error) {
-	if v.Status.OfPair() {
-		return nil, fail.Errorf(fail.Refused, "The hosts of a pair run no guests.")
-	}
 	q := inventory.GuestQuery{Search: strings.TrimSpace(v.query("q")), Host: cluster.HostID(strings.TrimSpace(v.query("host"))),
 		State: inventory.GuestState(v.query("state")), Limit: listShown}
 	q.Offset = (pageNumber(v) - 1) * listShown

@@ -15,14 +15,15 @@ import (
 
 // page is one with a live part, which is made anew with each status, or one that stands still.
 type page struct {
-	path  string       // a pattern of http.ServeMux
-	title string       // in the menu, and of the page where part gives none
-	least cluster.Role // "": of all who are logged in
-	help  string       // the page about it, under /help
-	works bool         // it is about jobs: only of hosts that take part in them
-	pair  bool         // it is about a pair: only of a cluster that is one
-	still bool         // it is made once: somebody reads or types there
-	in    *page        // the page of the menu that it belongs to; nil: it is of the menu itself
+	path   string       // a pattern of http.ServeMux
+	title  string       // in the menu, and of the page where part gives none
+	least  cluster.Role // "": of all who are logged in
+	help   string       // the page about it, under /help
+	works  bool         // it is about jobs: only of hosts that take part in them
+	pair   bool         // it is about a pair: only of a cluster that is one
+	guests bool         // it is about guests: only of a cluster that is no pair
+	still  bool         // it is made once: somebody reads or types there
+	in     *page        // the page of the menu that it belongs to; nil: it is of the menu itself
 	// part makes what changes by itself, from the view, and from what else it asks of the API by v.api. It is made once for all
 	// who have the same role and language, and has nothing of who looks.
 	part func(ctx context.Context, v *view) (templ.Component, error)
@@ -30,14 +31,15 @@ type page struct {
 
 // pages are all, those of the menu first, in its order.
 var (
-	hostsPage  = &page{path: "/hosts", title: "Hosts", help: "operations#host-table", part: hostsPart}
-	eventsPage = &page{path: "/events", title: "Events", help: "operations#what-happens-when", part: byStatus(events)}
-	ofUpgrade  = &page{path: "/upgrade", title: "Upgrade", help: "upgrade", works: true, part: upgradePage}
+	hostsPage    = &page{path: "/hosts", title: "Hosts", help: "operations#host-table", part: hostsPart}
+	overviewPage = &page{path: "/{$}", title: "Overview", help: "operations#what-status-says-and-what-to-do", part: byStatus(overview)}
+	eventsPage   = &page{path: "/events", title: "Events", help: "operations#what-happens-when", part: byStatus(events)}
+	ofUpgrade    = &page{path: "/upgrade", title: "Upgrade", help: "upgrade", works: true, part: upgradePage}
 
 	menu = []*page{
-		{path: "/{$}", title: "Overview", help: "operations#what-status-says-and-what-to-do", part: byStatus(overview)},
+		overviewPage,
 		hostsPage,
-		{path: "/guests", title: "Guests", help: "console#hosts-and-guests", works: true, part: guestsPart},
+		{path: "/guests", title: "Guests", help: "console#hosts-and-guests", works: true, guests: true, part: guestsPart},
 		pairPage,
 		ofUpgrade,
 		eventsPage,
@@ -51,7 +53,7 @@ var (
 		{path: "/failovers/{at}", title: "Failover", in: eventsPage, help: "safety", part: failoverPart},
 		{path: "/jobs/{id}", title: "Job", in: ofUpgrade, help: "upgrade", works: true, part: jobPage},
 		revisionPage, editPage, helpTextPage, referencePage,
-	}, pairPages)
+	}, orderPages, pairPages)
 )
 
 // byStatus is the part of a page that the status suffices for.
@@ -87,6 +89,9 @@ func (p *page) may(v *view) error {
 	if p.least != "" && !v.May(p.least) {
 		return fail.Errorf(fail.Denied, "This page is for the role %s; %s has the role %s.", p.least, v.User.Name, v.User.Role).
 			With("ask an admin")
+	}
+	if p.guests && v.Status.OfPair() {
+		return fail.Errorf(fail.Refused, "This cluster is a pair, whose hosts run no guests.")
 	}
 	if p.pair && !v.Status.OfPair() {
 		return fail.Errorf(fail.Refused, "This cluster is no pair.").With("how much space a pair needs: /pair/size")

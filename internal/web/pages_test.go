@@ -34,6 +34,14 @@ func TestOrders(t *testing.T) {
 		"/users/{name}/remove":       {cluster.Admin, "/users/mallory/remove", []string{"again", "mallory"}},
 		"/tokens":                    {cluster.Admin, "/tokens", []string{"name", "a program", "role", "viewer", "days", "1"}},
 		"/tokens/{id}/revoke":        {cluster.Admin, "/tokens/nothing/revoke", nil},
+		"/vm/start":                  {cluster.Operator, "/vm/start", nil},
+		"/vm/stop":                   {cluster.Operator, "/vm/stop", []string{"sure", "yes"}},
+		"/vm/suspend":                {cluster.Operator, "/vm/suspend", []string{"sure", "yes"}},
+		"/vm/move":                   {cluster.Operator, "/vm/move", []string{"sure", "yes", "host", "node2"}},
+		"/vm/move/cancel":            {cluster.Operator, "/vm/move/cancel", nil},
+		"/hosts/{host}/drain":        {cluster.Operator, "/hosts/node3/drain", []string{"sure", "yes"}},
+		"/hosts/{host}/off":          {cluster.Operator, "/hosts/node3/off", []string{"again", "node3"}},
+		"/hosts/{host}/forget":       {cluster.Operator, "/hosts/node4/forget", []string{"again", "node4"}},
 		"/pair/switch":               {cluster.Operator, "/pair/switch", []string{"sure", "yes"}},
 		"/pair/stop":                 {cluster.Operator, "/pair/stop", []string{"sure", "yes"}},
 		"/pair/start":                {cluster.Operator, "/pair/start", nil},
@@ -68,7 +76,9 @@ func TestPages(t *testing.T) {
 		Proof: cluster.ProofDeadline})
 	x.cluster.SetConfig("{}", "root", at)
 	paths := map[string]string{"/{$}": "/", configurationPage.path + "/revisions/{number}": configurationPage.path + "/revisions/1",
-		"/help/{name...}": "/help/pair", "/hosts/{host}": "/hosts/node2", "/failovers/{at}": fmt.Sprintf("/failovers/%d", at.UnixNano())}
+		"/help/{name...}": "/help/pair", "/hosts/{host}": "/hosts/node2",
+		"/hosts/{host}/drain": "/hosts/node2/drain", "/hosts/{host}/off": "/hosts/node2/off", "/hosts/{host}/forget": "/hosts/node4/forget",
+		"/failovers/{at}": fmt.Sprintf("/failovers/%d", at.UnixNano())}
 	try.Until(t, "the takeover is known", func() bool {
 		code, _, _ := x.get(x.as("the-viewer"), paths["/failovers/{at}"])
 		return code == http.StatusOK

@@ -344,26 +344,5 @@ func gb(n int) string { return fmt.Sprintf("%d GB", n) }
 
 // onPair carries out an order about the pair that a page has asked for.
 func (c *Console) onPair(p *page, do func(r *http.Request, v *view) error) func(http.ResponseWriter, *http.Request, *view) {
-	return func(w http.ResponseWriter, r *http.Request, v *view) {
-		c.live.fill(v)
-		v.page, v.Title = p, v.T(p.title)
-		err := p.may(v)
-		if err == nil {
-			err = long(w, r)
-		}
-		if err == nil {
-			err = do(r, v)
-		}
-		switch {
-		case errors.Is(err, errNotSure):
-			http.Redirect(w, r, p.path, http.StatusSeeOther)
-		case err != nil:
-			c.trouble(w, r, v, err)
-		default:
-			http.Redirect(w, r, "/pair", http.StatusSeeOther)
-		}
-	}
+	return c.order(p, func(r *http.Request, v *view) (string, error) { return "/pair", do(r, v) })
 }
-
-// errNotSure sends to the page that asks.
-var errNotSure = errors.New("nobody has confirmed it")

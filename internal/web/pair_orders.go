@@ -26,8 +26,8 @@ func (c *Console) pairOrders() map[string]func(http.ResponseWriter, *http.Reques
 
 // switchPair has the other node serve, when it has everything. The answer comes once the switch is recorded; the page shows it.
 func switchPair(r *http.Request, v *view) error {
-	if r.FormValue("sure") != "yes" {
-		return errNotSure
+	if err := sure(r); err != nil {
+		return err
 	}
 	p, err := v.api.Pair(r.Context())
 	if err != nil {
@@ -52,8 +52,8 @@ func switchPair(r *http.Request, v *view) error {
 
 // stopPair stops the services on both nodes.
 func stopPair(r *http.Request, v *view) error {
-	if r.FormValue("sure") != "yes" {
-		return errNotSure
+	if err := sure(r); err != nil {
+		return err
 	}
 	return v.api.Stop(r.Context(), false, api.NewKey())
 }

@@ -135,3 +135,11 @@ func memory(hosts []cluster.HostStatus) []Line {
 	}
 	return []Line{{"memory", Warn, "in clear to and from " + strings.Join(without, ", ") + ", by TLS between the others"}}
 }
+
+// IfNotOff says what a wrong word leads to that a host is off.
+func IfNotOff(h cluster.HostID, pair bool) string {
+	if pair {
+		return fmt.Sprintf("If host %s is not off, both nodes will serve at once, and writes are lost.", Clean(h))
+	}
+	return fmt.Sprintf("If host %s is not off, two hosts will write to one disk.", Clean(h))
+}

@@ -147,12 +147,7 @@ func confirmOff(a *command.App, cmd *cobra.Command, host string) error {
 
 // typedAgain asks for a host's name once more.
 func typedAgain(ctx context.Context, a *command.App, host string, ofPair bool) error {
-	question := fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ",
-		output.Clean(host))
-	if ofPair {
-		question = fmt.Sprintf("If host %s is not off, both nodes will serve at once, and writes are lost.\nType the "+
-			"host's name again: ", output.Clean(host))
-	}
+	question := told.IfNotOff(cluster.HostID(host), ofPair) + "\nType the host's name again: "
 	if err := output.Text(a.Env.Stderr, question); err != nil {
 		return err
 	}
