@@ -10,10 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+	"github.com/klauspost/compress/gzhttp"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -207,7 +209,7 @@ func (c *Console) routes() http.Handler {
 	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
 	all := http.NewServeMux()
-	all.Handle("/", headers(protection.Handler(bounded(c.sessions.LoadAndSave(mux)))))
+	all.Handle("/", headers(compressed(protection.Handler(bounded(c.sessions.LoadAndSave(mux))))))
 	// Programs have a token in a header, which no browser sends by itself: another site can not have it do anything. Cookies
 	// are not read there.
 	all.Handle("/api/", rest.New(c.API, c.access, c.Log))
@@ -223,6 +225,19 @@ func (c *Console) ready(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	write(w, "ok\n")
+}
+
+// compressed has pages and what they load be compressed. Answers to forms are not: some have a password for once beside
+// what was typed.
+func compressed(next http.Handler) http.Handler {
+	pages := gzhttp.GzipHandler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || strings.HasPrefix(r.URL.Path, "/live/") { // a stream is sent part by part
+			next.ServeHTTP(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
 }
 
 // headers are those of every answer: no other site frames, scripts or reads these pages.

@@ -29,7 +29,7 @@ const secret = "correct horse battery staple"
 // site is a console with its users, over TLS.
 type site struct {
 	*httptest.Server
-	t       *testing.T
+	t       testing.TB
 	console *Console
 	cluster *servertest.Fake
 	up      *servertest.Upgrades
@@ -37,7 +37,7 @@ type site struct {
 	access  *Users
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	x := &site{t: t, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
