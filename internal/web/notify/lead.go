@@ -40,6 +40,7 @@ type outcome struct {
 	name  string
 	state plan.State // as the store has it
 	mod   int64      // 0: it is not known, and to be read
+	stale bool       // it was not claimed: the term is over, or the record is not as it is known
 }
 
 // mostLog is how many entries are kept in memory, of which old ones are dropped.
@@ -72,7 +73,7 @@ func (s *Service) lead(ctx context.Context, cond store.Cmp) error {
 			}
 			t.changed(b)
 		case o := <-t.ended:
-			if err := t.took(ctx, o); err != nil {
+			if err := t.took(ctx, o); err != nil || o.stale {
 				return err
 			}
 		case <-ticker.C:
@@ -187,6 +188,9 @@ func (t *term) changed(b store.Batch) {
 func (t *term) took(ctx context.Context, o outcome) error {
 	l := t.lanes[o.name]
 	l.busy = false
+	if o.stale {
+		return nil
+	}
 	if o.mod != 0 {
 		if l.state, l.mod = o.state, o.mod; o.state.Message == nil {
 			l.missing = false
@@ -320,7 +324,7 @@ type attempt struct {
 
 // run claims the message, sends it, and records what became of it.
 func (a attempt) run(ctx context.Context) outcome {
-	s, key, unknown := a.s, records.KeyNotify+a.r.Name, outcome{name: a.r.Name}
+	s, key := a.s, records.KeyNotify+a.r.Name
 	if a.message.ID == "" {
 		a.message.ID = newID()
 	}
@@ -330,7 +334,7 @@ func (a attempt) run(ctx context.Context) outcome {
 	rev, ok, err := s.Store.Txn(cctx, []store.Cmp{a.cond, {Key: key, Rev: a.mod}}, []store.Op{{Key: key, Value: records.Encode(claimed)}})
 	cancel()
 	if err != nil || !ok {
-		return unknown
+		return outcome{name: a.r.Name, stale: true}
 	}
 	after := claimed
 	if s.now().Sub(begun) > within { // this host has stood still: another one may send it by now
@@ -373,7 +377,7 @@ func (a attempt) record(ctx context.Context, st plan.State, claim int64, ev *clu
 		end()
 		switch {
 		case err == nil && ok:
-			return outcome{a.r.Name, st, rev}
+			return outcome{name: a.r.Name, state: st, mod: rev}
 		case err == nil:
 			return outcome{name: a.r.Name} // an attempt to write it that was not acknowledged, or somebody else
 		case ctx.Err() != nil || errors.Is(err, store.ErrDefinite):

@@ -111,9 +111,12 @@ func line(e cluster.Event, t func(string) string) string {
 	if !e.Time.IsZero() {
 		at = e.Time.UTC().Format(time.DateOnly + " " + time.TimeOnly + "Z")
 	}
-	return text.Cut(fmt.Sprintf("%s %s %s: %s", at, t(string(e.Kind.Severity())), t(text.Line(string(e.Kind), maxLine)),
-		t(text.Line(e.Sentence(), maxLine))), maxLine)
+	return text.Cut(fmt.Sprintf("%s %s %s: %s", at, t(string(e.Kind.Severity())), t(plain(string(e.Kind))),
+		t(plain(e.Sentence()))), maxLine)
 }
+
+// plain is a text of others in one line, in which no service finds a tag, such as a mention of everybody.
+func plain(s string) string { return text.Cut(strings.ReplaceAll(text.Clean(s), "<", "("), maxLine) }
 
 // counts says how many events of which kinds there are.
 func counts(entries []Entry, t func(string) string) string {
@@ -126,7 +129,7 @@ func counts(entries []Entry, t func(string) string) string {
 	}
 	var out []string
 	for _, k := range kinds {
-		out = append(out, fmt.Sprintf("%d x %s", n[k], t(text.Line(string(k), maxLine))))
+		out = append(out, fmt.Sprintf("%d x %s", n[k], t(plain(string(k)))))
 	}
 	return strings.Join(out, ", ")
 }
@@ -134,7 +137,7 @@ func counts(entries []Entry, t func(string) string) string {
 // Test is a message that says that it is a test.
 func Test(h Head, receiver, user, host string) Text {
 	lines := []string{h.T(fmt.Sprintf("This is a test of the receiver %s.", receiver)),
-		h.T(fmt.Sprintf("%s has asked for it; host %s has sent it.", text.Line(user, maxLine), host))}
+		h.T(fmt.Sprintf("%s has asked for it; host %s has sent it.", plain(user), host))}
 	if h.Console != "" {
 		lines = append(lines, h.T("Console")+": "+h.Console)
 	}
