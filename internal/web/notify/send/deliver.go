@@ -36,9 +36,9 @@ type parcel struct {
 
 // deliver sends a message. It sets the transport of this process.
 func deliver(r Request) (said string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), Within)
+	ctx, cancel := context.WithTimeout(context.Background(), r.within())
 	defer cancel()
-	g := newGuard(ctx, http.DefaultTransport.(*http.Transport).Clone())
+	g := newGuard(ctx, http.DefaultTransport.(*http.Transport).Clone(), r.silent())
 	http.DefaultTransport = g
 	p, err := pack(r)
 	if err != nil {
@@ -204,7 +204,7 @@ func mailAddress(r Request) (*url.URL, error) {
 		port = u.Port()
 	}
 	q := url.Values{"from": {r.From}, "to": {r.To}, "fromname": {"Holdfast"}, "encryption": {encryption}, "clienthost": {"auto"},
-		"subject": {mime.QEncoding.Encode("utf-8", r.Subject)}, "timeout": {Within.String()}}
+		"subject": {mime.QEncoding.Encode("utf-8", r.Subject)}, "timeout": {r.within().String()}}
 	a := &url.URL{Scheme: smtp.Scheme, Host: u.Hostname() + ":" + port, Path: "/"}
 	if r.User != "" {
 		a.User = url.UserPassword(r.User, r.Secret)

@@ -13,8 +13,9 @@ const maxAnswer = 64 << 10 // bytes
 
 // guard is the transport of the process: it asks once, follows nothing, reads little, and keeps what came.
 type guard struct {
-	ctx  context.Context
-	next http.RoundTripper
+	ctx    context.Context
+	next   http.RoundTripper
+	silent error // at the end of ctx
 
 	status int
 	body   []byte
@@ -24,8 +25,8 @@ type guard struct {
 // errNotAsked is the error where the library did not even ask.
 var errNotAsked = errors.New("the message was not handed to the service")
 
-func newGuard(ctx context.Context, next http.RoundTripper) *guard {
-	return &guard{ctx: ctx, next: next, err: errNotAsked}
+func newGuard(ctx context.Context, next http.RoundTripper, silent error) *guard {
+	return &guard{ctx: ctx, next: next, silent: silent, err: errNotAsked}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -36,7 +37,7 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	var res *http.Response
 	res, g.err = g.ask(r)
 	if errors.Is(g.err, context.DeadlineExceeded) {
-		g.err = errSilent
+		g.err = g.silent
 	}
 	return res, g.err
 }

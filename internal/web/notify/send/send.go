@@ -2,6 +2,7 @@ package send
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,8 @@ type Request struct {
 	Time     time.Time
 	// Until is when it may begin to be sent at the latest: after that, another host may send it. Zero: at any time.
 	Until time.Time
+	// Within is how long the service may take; 0: Within.
+	Within time.Duration
 }
 
 // Within is how long a service may take.
@@ -53,6 +56,7 @@ const (
 
 // answer is what the process tells.
 type answer struct {
+	Taken bool   `json:"taken"`           // the service took the message
 	Said  string `json:"said"`            // by the service
 	Error string `json:"error,omitempty"` // why it is not sent
 }
@@ -65,7 +69,7 @@ func Run(ctx context.Context, r Request, program string, args ...string) (said s
 		return "", fmt.Errorf("write the message: %w", err)
 	}
 	caller := ctx
-	ctx, cancel := context.WithTimeout(caller, Within+extra)
+	ctx, cancel := context.WithTimeout(caller, r.within()+extra)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.WaitDelay = time.Second
@@ -81,21 +85,23 @@ func Run(ctx context.Context, r Request, program string, args ...string) (said s
 	case caller.Err() != nil:
 		return "", caller.Err()
 	case ctx.Err() != nil:
-		return "", errSilent
+		return "", r.silent()
 	case err != nil:
 		return "", fmt.Errorf("the process that sends has failed: %w: %s", err, text.Line(clean(r, complaint.String()), maxSaid))
 	}
 	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
 		return "", fmt.Errorf("the process that sends has said nothing that can be read: %w", err)
 	}
-	if a.Error != "" {
-		return "", errors.New(a.Error)
+	if !a.Taken {
+		return "", errors.New(cmp.Or(a.Error, "the process that sends has not said why"))
 	}
 	return a.Said, nil
 }
 
-// errSilent does not say that the message was not sent: the answer may have been lost.
-var errSilent = fmt.Errorf("no answer within %s", Within)
+func (r Request) within() time.Duration { return cmp.Or(r.Within, Within) }
+
+// silent is the error where no answer has come. It does not say that the message was not sent: the answer may have been lost.
+func (r Request) silent() error { return fmt.Errorf("no answer within %s", r.within()) }
 
 // bounded keeps the beginning of what is written.
 type bounded struct{ bytes.Buffer }
@@ -127,12 +133,12 @@ func Serve(in io.Reader, out io.Writer) error {
 	var a answer
 	select {
 	case x := <-done:
-		a.Said = text.Line(clean(r, x.said), maxSaid)
+		a.Taken, a.Said = x.err == nil, text.Line(clean(r, x.said), maxSaid)
 		if x.err != nil {
 			a.Error = text.Line(clean(r, x.err.Error()), maxSaid)
 		}
-	case <-time.After(Within):
-		a.Error = errSilent.Error()
+	case <-time.After(r.within()):
+		a.Error = r.silent().Error()
 	}
 	return json.NewEncoder(out).Encode(a)
 }
