@@ -6,16 +6,17 @@ package web
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
+
 import (
 	"fmt"
-	"holdfast/internal/api/told"
-	"holdfast/internal/config"
 	"net/http"
 	"strconv"
 	"strings"
 
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
+	"holdfast/internal/api/told"
+	"holdfast/internal/config"
 )
 
 func revisionPath(number int) string { return fmt.Sprintf("/configuration/revisions/%d", number) }

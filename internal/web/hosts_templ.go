@@ -6,15 +6,16 @@ package web
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
+
 import (
-	"holdfast/internal/api/told"
-	"holdfast/internal/cluster"
-	"holdfast/internal/inventory"
 	"strconv"
 	"time"
 
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
+	"holdfast/internal/api/told"
+	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 )
 
 func hosts(v *view) templ.Component {

@@ -29,15 +29,17 @@ type page struct {
 
 // pages are all, those of the menu first, in its order.
 var (
-	hostsPage  = &page{path: "/hosts", title: "Hosts", help: "operations#host-table", part: byStatus(hosts)}
-	eventsPage = &page{path: "/events", title: "Events", help: "operations#what-happens-when", part: byStatus(events)}
-	ofUpgrade  = &page{path: "/upgrade", title: "Upgrade", help: "upgrade", works: true, part: upgradePage}
+	hostsPage   = &page{path: "/hosts", title: "Hosts", help: "operations#host-table", part: byStatus(hosts)}
+	eventsPage  = &page{path: "/events", title: "Events", help: "operations#what-happens-when", part: byStatus(events)}
+	noticesPage = &page{path: noticesPath, title: "Notifications", help: "notifications", part: noticesPart}
+	ofUpgrade   = &page{path: "/upgrade", title: "Upgrade", help: "upgrade", works: true, part: upgradePage}
 
 	menu = []*page{
 		{path: "/{$}", title: "Overview", help: "operations#what-status-says-and-what-to-do", part: byStatus(overview)},
 		hostsPage,
 		ofUpgrade,
 		eventsPage,
+		noticesPage,
 		configurationPage,
 		{path: "/users", title: "Users", help: "console#users", least: cluster.Admin, part: usersPart},
 		helpPage,

@@ -26,11 +26,12 @@ func TestOrders(t *testing.T) {
 		path   string
 		fields []string
 	}{
-		"/hosts/{host}/maintenance": {cluster.Operator, "/hosts/node3/maintenance", []string{"on", "true"}},
-		"/users":                    {cluster.Admin, "/users", []string{"name", "mallory", "role", "viewer"}},
-		"/users/{name}/remove":      {cluster.Admin, "/users/mallory/remove", []string{"again", "mallory"}},
-		"/tokens":                   {cluster.Admin, "/tokens", []string{"name", "a program", "role", "viewer", "days", "1"}},
-		"/tokens/{id}/revoke":       {cluster.Admin, "/tokens/nothing/revoke", nil},
+		"/hosts/{host}/maintenance":  {cluster.Operator, "/hosts/node3/maintenance", []string{"on", "true"}},
+		"/users":                     {cluster.Admin, "/users", []string{"name", "mallory", "role", "viewer"}},
+		"/users/{name}/remove":       {cluster.Admin, "/users/mallory/remove", []string{"again", "mallory"}},
+		"/tokens":                    {cluster.Admin, "/tokens", []string{"name", "a program", "role", "viewer", "days", "1"}},
+		"/tokens/{id}/revoke":        {cluster.Admin, "/tokens/nothing/revoke", nil},
+		"/notifications/{name}/test": {cluster.Operator, "/notifications/ops/test", nil},
 	}
 	for path := range x.console.orders() {
 		o, known := orders[path]

@@ -6,12 +6,10 @@ package web
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"holdfast/internal/web/rest"
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "holdfast/internal/web/rest"
 
 // reference shows what programs can ask for. What a resource does is told in the words of the document, which is in English.
 func reference(v *view, all []rest.Resource) templ.Component {

@@ -6,14 +6,14 @@ package web
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
+
 import (
 	"holdfast/internal/api/told"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
-
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
 )
 
 func failedPage(v *view) templ.Component {

@@ -53,6 +53,8 @@ type Service struct {
 	tests   chan struct{} // of tests
 
 	mu      sync.Mutex
+	shown   []cluster.Receiver // as they were last read
+	read    time.Time
 	sending map[string]bool // receivers with an attempt of this process under way, also of a term that is over
 }
 
@@ -63,6 +65,7 @@ const (
 	tick      = 500 * time.Millisecond
 	within    = 10 * time.Second
 	recordFor = 2 * time.Minute // an outcome is tried to be written
+	fresh     = 2 * time.Second
 	maxSecret = 4 << 10
 )
 
@@ -192,8 +195,25 @@ func translator(n *config.Notifications) func(string) string {
 	return c.Text
 }
 
-// Receivers are all, with how it goes.
+// Receivers are all, with how it goes, as it was at the most fresh ago: pages that are open ask each second.
 func (s *Service) Receivers(ctx context.Context) ([]cluster.Receiver, error) {
+	s.mu.Lock()
+	shown, read := s.shown, s.read
+	s.mu.Unlock()
+	if age := s.now().Sub(read); age >= 0 && age < fresh {
+		return shown, nil
+	}
+	all, err := s.receivers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shown, s.read = all, s.now()
+	return all, nil
+}
+
+func (s *Service) receivers(ctx context.Context) ([]cluster.Receiver, error) {
 	n, err := s.configured(ctx)
 	if err != nil {
 		return nil, err
