@@ -9,11 +9,11 @@ import (
 // orders are what changes something, by path. Who may do what is decided by the API.
 func (c *Console) orders() map[string]func(http.ResponseWriter, *http.Request, *view) {
 	return map[string]func(http.ResponseWriter, *http.Request, *view){
-		"/hosts/{host}/maintenance":       c.maintenance,
-		"/users":                          c.setUser,
-		"/users/{name}/remove":            c.removeUser,
-		"/tokens":                         c.createToken,
-		"/tokens/{id}/revoke":             c.revokeToken,
+		"/hosts/{host}/maintenance":  c.maintenance,
+		"/users":                     c.setUser,
+		"/users/{name}/remove":       c.removeUser,
+		"/tokens":                    c.createToken,
+		"/tokens/{id}/revoke":        c.revokeToken,
 		noticesPath + "/{name}/test": c.testReceiver,
 	}
 }

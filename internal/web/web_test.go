@@ -31,17 +31,18 @@ type site struct {
 	console *Console
 	cluster *servertest.Fake
 	up      *servertest.Upgrades
+	notices *servertest.Notices
 	access  *Users
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	x := &site{t: t, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
+	x := &site{t: t, notices: &servertest.Notices{}, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
 		up: servertest.NewUpgrades(&servertest.Jobs{Now: time.Unix(1_800_000_000, 0)})}
 	x.access = NewUsers(storetest.NewMem().NewClient("node1"), "node1", log)
 	api, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Access: x.access,
-		Jobs: x.up, Upgrade: x.up})
+		Jobs: x.up, Upgrade: x.up, Notices: x.notices})
 	try.Must(t, err)
 	x.console = New(Options{Host: "node1", Version: "1.0.0", API: api, Users: x.access, Log: log})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -2,17 +2,29 @@ package told
 
 import "holdfast/internal/cluster"
 
-// ReceiverState says in a word or two how messages to a receiver go.
-func ReceiverState(r cluster.Receiver) string {
+// ReceiverState says how messages to a receiver go.
+type ReceiverState string
+
+// States of receivers.
+const (
+	ReceiverFailing ReceiverState = "failing" // and it is tried again
+	ReceiverGaveUp  ReceiverState = "gave up" // the last message
+	ReceiverNew     ReceiverState = "nothing yet"
+	ReceiverWaits   ReceiverState = "waiting" // something is to be sent
+	ReceiverSent    ReceiverState = "sent"
+)
+
+// StateOf is that of a receiver.
+func StateOf(r cluster.Receiver) ReceiverState {
 	switch {
 	case r.Failing && r.Attempts > 0:
-		return "failing"
+		return ReceiverFailing
 	case r.Failing:
-		return "gave up"
-	case r.Sent.IsZero():
-		return "nothing yet"
+		return ReceiverGaveUp
 	case r.Waiting > 0:
-		return "waiting"
+		return ReceiverWaits
+	case r.Sent.IsZero():
+		return ReceiverNew
 	}
-	return "sent"
+	return ReceiverSent
 }

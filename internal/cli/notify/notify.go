@@ -44,7 +44,7 @@ func listCmd(a *command.App) *cobra.Command {
 				return output.JSON(a.Env.Stdout, all, false)
 			}
 			if len(all) == 0 {
-				return output.Text(a.Env.Stdout, "nobody is told of events; the field Notifications of the configuration says who: holdfast config edit\n")
+				return output.Text(a.Env.Stdout, "nobody is told of events; the field Notifications of the configuration says who: holdfast config import\n")
 			}
 			return output.Text(a.Env.Stdout, table(output.PainterFor(a.Env.Stdout), all, time.Now()))
 		},
@@ -56,7 +56,7 @@ func table(p output.Painter, all []cluster.Receiver, now time.Time) string {
 	var b strings.Builder
 	var rows [][]output.Cell
 	for _, r := range all {
-		state := output.Cell{Text: told.ReceiverState(r)}
+		state := output.Cell{Text: string(told.StateOf(r))}
 		switch {
 		case r.Failing:
 			state.Colour = output.Red

@@ -277,7 +277,7 @@ func TestALargeMessageIsCutAndSaysWhatIsMissing(t *testing.T) {
 
 func TestATestSaysThatItIsOne(t *testing.T) {
 	got := Test(Head{Cluster: "prod", ID: "test-abc", Console: "https://c", T: same}, "night", "alice (console)", "h2")
-	if got.Subject != "[prod] a test" || got.Body != "This is a test of the receiver night.\nalice (console) has asked for it; host h2 has sent it.\n"+
+	if got.Subject != "[prod] test message" || got.Body != "This is a test of the receiver night.\nalice (console) has asked for it; host h2 has sent it.\n"+
 		"Console: https://c\nMessage: test-abc" {
 		t.Error(fmt.Sprintf("%+v", got))
 	}

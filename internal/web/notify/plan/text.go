@@ -142,5 +142,5 @@ func Test(h Head, receiver, user, host string) Text {
 		lines = append(lines, h.T("Console")+": "+h.Console)
 	}
 	lines = append(lines, h.T("Message")+": "+h.ID)
-	return Text{Subject: text.Cut(fmt.Sprintf("[%s] %s", h.Cluster, h.T("a test")), maxSubject), Body: strings.Join(lines, "\n"), Severity: cluster.Info}
+	return Text{Subject: text.Cut(fmt.Sprintf("[%s] %s", h.Cluster, h.T("test message")), maxSubject), Body: strings.Join(lines, "\n"), Severity: cluster.Info}
 }
