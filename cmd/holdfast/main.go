@@ -68,7 +68,8 @@ func environment() command.Env {
 	return command.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version, Commit: commit,
 		Extra: []*cobra.Command{
-			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), sendCommand(), retireCommand(), onHostCommand(), fenceCommand(),
+			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), sendCommand(), retireCommand(), onHostCommand(),
+			fenceCommand(),
 
 			files.Command(func() *cobra.Command { return zsha.New(command.Env{}) }),
 		},

@@ -100,3 +100,30 @@ func ReceiverFailed(name, why string) string { return receiverWord + name + ": "
 func (e Event) AboutReceiver(name string) bool {
 	return e.Kind == EvNotify && strings.HasPrefix(e.Detail, ReceiverFailed(name, ""))
 }
+
+// ReceiverState says how messages to a receiver go.
+type ReceiverState string
+
+// States of receivers.
+const (
+	ReceiverFailing ReceiverState = "failing" // and it is tried again
+	ReceiverGaveUp  ReceiverState = "gave up" // the last message
+	ReceiverNew     ReceiverState = "nothing yet"
+	ReceiverWaits   ReceiverState = "waiting" // something is to be sent
+	ReceiverSent    ReceiverState = "sent"
+)
+
+// State says how messages to a receiver go.
+func (r Receiver) State() ReceiverState {
+	switch {
+	case r.Failing && r.Attempts > 0:
+		return ReceiverFailing
+	case r.Failing:
+		return ReceiverGaveUp
+	case r.Waiting > 0:
+		return ReceiverWaits
+	case r.Sent.IsZero():
+		return ReceiverNew
+	}
+	return ReceiverSent
+}

@@ -125,7 +125,8 @@ func (c *checker) receiver(p string, r Receiver) {
 
 func (c *checker) mail(p string, r Receiver) {
 	u, err := url.Parse(r.Server)
-	if err != nil || u.Scheme != "smtp" && u.Scheme != "smtps" || !isHostPort(u.Host, false) || u.User != nil || u.Path+u.RawQuery+u.Fragment != "" {
+	if err != nil || u.Scheme != "smtp" && u.Scheme != "smtps" || !isHostPort(u.Host, false) || u.User != nil ||
+		u.Path+u.RawQuery+u.Fragment != "" {
 		c.fault(p+".Server", r.Server, "want smtp://HOST:PORT (with STARTTLS) or smtps://HOST:PORT, without name and password")
 	}
 	for _, a := range []struct{ name, value string }{{"From", r.From}, {"To", r.To}} {

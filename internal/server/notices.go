@@ -19,7 +19,8 @@ type Notices interface {
 type noticesHandler struct{ notices Notices }
 
 // ListNotifications tells all receivers.
-func (h *noticesHandler) ListNotifications(ctx context.Context, _ *apiv1.ListNotificationsRequest) (*apiv1.ListNotificationsResponse, error) {
+func (h *noticesHandler) ListNotifications(ctx context.Context,
+	_ *apiv1.ListNotificationsRequest) (*apiv1.ListNotificationsResponse, error) {
 	all, err := h.notices.Receivers(ctx)
 	if err != nil {
 		return nil, err
@@ -28,7 +29,8 @@ func (h *noticesHandler) ListNotifications(ctx context.Context, _ *apiv1.ListNot
 }
 
 // TestNotification sends a message that says that it is a test.
-func (h *noticesHandler) TestNotification(ctx context.Context, req *apiv1.TestNotificationRequest) (*apiv1.TestNotificationResponse, error) {
+func (h *noticesHandler) TestNotification(ctx context.Context,
+	req *apiv1.TestNotificationRequest) (*apiv1.TestNotificationResponse, error) {
 	who, err := callerOf(ctx)
 	if err != nil {
 		return nil, err

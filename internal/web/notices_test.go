@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +26,8 @@ func TestNotificationsPage(t *testing.T) {
 		Why: "535 wrong password " + hostile, Failing: true, Lost: 2, LostAt: now.Add(-time.Hour), Waiting: 7, Attempts: 4, Next: now}
 	x.notices.Set(nil, well, ill)
 	_, body, _ := x.get(x.as("the-viewer"), "/notifications")
-	for _, want := range []string{"ops", "sent", "3m ago", "never", "night", "a@example.com", "from critical on: takeover", "only what is critical during 22:00-07:00",
+	for _, want := range []string{"ops", "sent", "3m ago", "never", "night", "a@example.com", "from critical on: takeover",
+		"only what is critical during 22:00-07:00",
 		"Asia/Shanghai", "failing", "7 events wait", "attempts: 4", "messages given up: 2", "60m ago", "2h ago", "535 wrong password"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page has no %q: %s", want, body)
@@ -39,7 +41,8 @@ func TestNotificationsPage(t *testing.T) {
 		t.Error(body)
 	}
 	code, body, _ := x.post(c, "/notifications/ops/test")
-	if code != http.StatusOK || !strings.Contains(body, "The service has taken the message.") || !strings.Contains(body, "200 OK: &lt;b&gt;taken") {
+	if code != http.StatusOK || !strings.Contains(body, "The service has taken the message.") ||
+		!strings.Contains(body, "200 OK: &lt;b&gt;taken") {
 		t.Errorf("%d: %s", code, body)
 	}
 	if got := x.notices.Tested(); len(got) != 1 || got[0] != "the-operator (console, 127.0.0.1): ops" {
@@ -50,7 +53,8 @@ func TestNotificationsPage(t *testing.T) {
 		strings.Contains(body, hostile) || strings.Contains(body, "has taken") {
 		t.Errorf("%d: %s", code, body)
 	}
-	if code, body, _ := x.post(c, "/notifications/"+strings.ReplaceAll(hostile, "/", "%2F")+"/test"); code < 400 || strings.Contains(body, hostile) {
+	if code, body, _ := x.post(c, "/notifications/"+url.PathEscape(hostile)+"/test"); code < 400 ||
+		strings.Contains(body, hostile) {
 		t.Errorf("%d: %s", code, body)
 	}
 }

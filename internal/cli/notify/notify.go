@@ -56,7 +56,7 @@ func table(p output.Painter, all []cluster.Receiver, now time.Time) string {
 	var b strings.Builder
 	var rows [][]output.Cell
 	for _, r := range all {
-		state := output.Cell{Text: string(told.StateOf(r))}
+		state := output.Cell{Text: string(r.State())}
 		switch {
 		case r.Failing:
 			state.Colour = output.Red
@@ -107,7 +107,8 @@ func testCmd(a *command.App) *cobra.Command {
 			if js {
 				return output.JSON(a.Env.Stdout, map[string]string{"said": said}, false)
 			}
-			return output.Text(a.Env.Stdout, fmt.Sprintf("sent to %s; the service said: %s\n", output.Clean(args[0]), cmp.Or(output.Clean(said), "nothing")))
+			return output.Text(a.Env.Stdout, fmt.Sprintf("sent to %s; the service said: %s\n", output.Clean(args[0]),
+				cmp.Or(output.Clean(said), "nothing")))
 		},
 	}
 }

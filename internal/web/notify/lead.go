@@ -341,7 +341,8 @@ func (a attempt) run(ctx context.Context) outcome {
 		after = claimed.Left(s.now())
 		return a.record(ctx, after, rev, nil)
 	}
-	head := plan.Head{Cluster: s.Cluster, Console: a.n.Console, ID: a.message.ID, Again: a.message.Unsure, Missing: a.missing, T: translator(a.n)}
+	head := plan.Head{Cluster: s.Cluster, Console: a.n.Console, ID: a.message.ID, Again: a.message.Unsure, Missing: a.missing,
+		T: translator(a.n)}
 	said := ""
 	x, err := s.request(a.r, plan.Write(head, a.entries, most(a.r.Service)), a.message.ID)
 	if err == nil {

@@ -235,7 +235,8 @@ func (s *Service) receivers(ctx context.Context) ([]cluster.Receiver, error) {
 	}
 	out := []cluster.Receiver{}
 	for _, r := range n.Receivers {
-		x := cluster.Receiver{Name: r.Name, Service: r.Service, To: r.To, Kinds: r.Events, Least: least(r), Quiet: r.Quiet, Zone: r.Zone, Group: group(r)}
+		x := cluster.Receiver{Name: r.Name, Service: r.Service, To: r.To, Kinds: r.Events, Least: least(r),
+			Quiet: r.Quiet, Zone: r.Zone, Group: group(r)}
 		if kv, found := by[records.KeyNotify+r.Name]; found {
 			st, err := records.Decode[plan.State](kv, false)
 			if err != nil {
@@ -294,7 +295,8 @@ func (s *Service) test(ctx context.Context, user string, n *config.Notifications
 		return "", fail.Errorf(fail.Unavailable, "%d tests are under way on %s", testsOf, s.Host).With("try again in some seconds")
 	}
 	id := "test-" + newID()
-	x, err := s.request(r, plan.Test(plan.Head{Cluster: s.Cluster, Console: n.Console, ID: id, T: translator(n)}, r.Name, user, string(s.Host)), id)
+	head := plan.Head{Cluster: s.Cluster, Console: n.Console, ID: id, T: translator(n)}
+	x, err := s.request(r, plan.Test(head, r.Name, user, string(s.Host)), id)
 	if err != nil {
 		return "", fail.Errorf(fail.Failed, "%w", err)
 	}

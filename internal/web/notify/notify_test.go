@@ -358,7 +358,8 @@ func TestTheFileWithTheSecretIsReadOnTheHost(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	r := config.Receiver{Name: "f", Service: config.Feishu, Credential: "file:" + file}
 	s := newService(Options{Host: "h2", Cluster: "prod", Log: slog.New(slog.DiscardHandler)})
-	if _, err := s.request(r, plan.Text{}, "x"); err == nil || !strings.Contains(err.Error(), "host h2: the file with the secret: open "+file) {
+	if _, err := s.request(r, plan.Text{}, "x"); err == nil ||
+		!strings.Contains(err.Error(), "host h2: the file with the secret: open "+file) {
 		t.Error(err)
 	}
 	try.Must(t, os.WriteFile(file, []byte("https://open.feishu.cn/open-apis/bot/v2/hook/abc \r\n key \n"), 0o600))

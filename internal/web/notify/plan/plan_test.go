@@ -240,11 +240,13 @@ func same(s string) string { return s }
 func TestAMessageInWords(t *testing.T) {
 	e := event(7, cluster.EvTakeover, 0)
 	e.Event.Host, e.Event.To = "h1", "h3"
-	got := Write(Head{Cluster: "prod", Console: "https://console.example.com", ID: "abc", Again: true, Missing: true, T: same}, []Entry{e}, 2000)
-	want := Text{Subject: "[prod] critical: takeover", Severity: cluster.Critical, Events: 1, Body: "2026-03-01 12:00:00Z critical takeover: h1 -> h3, by h1\n" +
-		"Events before these may be missing: the log of events has been cut.\n" +
-		"This message may have come before, under the same number.\n" +
-		"Console: https://console.example.com\nMessage: abc"}
+	got := Write(Head{Cluster: "prod", Console: "https://console.example.com", ID: "abc", Again: true, Missing: true,
+		T: same}, []Entry{e}, 2000)
+	want := Text{Subject: "[prod] critical: takeover", Severity: cluster.Critical, Events: 1,
+		Body: "2026-03-01 12:00:00Z critical takeover: h1 -> h3, by h1\n" +
+			"Events before these may be missing: the log of events has been cut.\n" +
+			"This message may have come before, under the same number.\n" +
+			"Console: https://console.example.com\nMessage: abc"}
 	if got != want {
 		t.Errorf("%+v\nwant\n%+v", got, want)
 	}
@@ -277,7 +279,7 @@ func TestALargeMessageIsCutAndSaysWhatIsMissing(t *testing.T) {
 
 func TestATestSaysThatItIsOne(t *testing.T) {
 	got := Test(Head{Cluster: "prod", ID: "test-abc", Console: "https://c", T: same}, "night", "alice (console)", "h2")
-	if got.Subject != "[prod] test message" || got.Body != "This is a test of the receiver night.\nalice (console) has asked for it; host h2 has sent it.\n"+
+	if got.Subject != "[prod] This is a test" || got.Body != "This is a test of the receiver night.\nalice (console) has asked for it; host h2 has sent it.\n"+
 		"Console: https://c\nMessage: test-abc" {
 		t.Error(fmt.Sprintf("%+v", got))
 	}

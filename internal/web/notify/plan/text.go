@@ -142,5 +142,7 @@ func Test(h Head, receiver, user, host string) Text {
 		lines = append(lines, h.T("Console")+": "+h.Console)
 	}
 	lines = append(lines, h.T("Message")+": "+h.ID)
-	return Text{Subject: text.Cut(fmt.Sprintf("[%s] %s", h.Cluster, h.T("test message")), maxSubject), Body: strings.Join(lines, "\n"), Severity: cluster.Info}
+	subject := h.T("This is a test")
+	return Text{Subject: text.Cut(fmt.Sprintf("[%s] %s", h.Cluster, subject), maxSubject), Body: strings.Join(lines, "\n"),
+		Severity: cluster.Info}
 }

@@ -33,7 +33,8 @@ func TestMail(t *testing.T) {
 			heard, secure := m.heard()
 			login := base64.StdEncoding.EncodeToString([]byte("\x00" + r.User + "\x00" + r.Secret))
 			for _, want := range []string{"AUTH PLAIN " + login, "MAIL FROM:<holdfast@example.com>", "RCPT TO:<ops@example.com>",
-				"Subject: =?utf-8?q?", "From: Holdfast <holdfast@example.com>", "To: ops@example.com", "Date: ", "Content-Type: text/plain; charset=\"UTF-8\"",
+				"Subject: =?utf-8?q?", "From: Holdfast <holdfast@example.com>", "To: ops@example.com", "Date: ",
+				"Content-Type: text/plain; charset=\"UTF-8\"",
 				"h1 -> h3 & co\nMessage: abc", "QUIT"} {
 				if !strings.Contains(heard, want) {
 					t.Errorf("no %q in\n%s", want, heard)

@@ -178,16 +178,20 @@ func TestWhatAServiceDoesNotTakeIsAFailure(t *testing.T) {
 		body   string
 		want   string
 	}{
-		config.Slack: {{404, "no_service", "404 Not Found: no_service"}, {403, "invalid_token", "403"}, {200, page, "it was refused"}, {200, "", "it was refused"},
+		config.Slack: {{404, "no_service", "404 Not Found: no_service"},
+			{403, "invalid_token", "403"}, {200, page, "it was refused"}, {200, "", "it was refused"},
 			{500, "ok", "500"}},
 		config.Teams: {{400, `{"error":{"code":"TriggerInputSchemaMismatch"}}`, "TriggerInputSchemaMismatch"}, {404, "", "404"}},
 		config.Feishu: {{200, `{"code":19021,"msg":"sign match fail or timestamp is not within one hour from current time"}`, "sign match fail"},
 			{200, "{}", "it was not taken"}, {200, page, "it was not taken"}, {200, `{"code":9499,"msg":"Bad Request"}`, "Bad Request"}},
-		config.WeCom: {{200, `{"errcode":93000,"errmsg":"invalid webhook url"}`, "invalid webhook url"}, {200, "{}", "it was not taken"}, {200, page, "it was not taken"},
-			{200, `{"errcode":45009,"errmsg":"api freq out of limit"}`, "freq out of limit"}},
-		config.DingTalk: {{200, `{"errcode":310000,"errmsg":"sign not match"}`, "sign not match"}, {200, "{}", "it was not taken"}, {200, page, "it was not taken"}},
-		config.Telegram: {{401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`, "Unauthorized"}, {200, "{}", "it was not taken"},
-			{200, page, "it was not taken"}, {200, "null", "it was not taken"}, {429, `{"ok":false,"error_code":429,"description":"Too Many Requests"}`, "Too Many Requests"}},
+		config.WeCom: {{200, `{"errcode":93000,"errmsg":"invalid webhook url"}`, "invalid webhook url"}, {200, "{}", "it was not taken"},
+			{200, page, "it was not taken"}, {200, `{"errcode":45009,"errmsg":"api freq out of limit"}`, "freq out of limit"}},
+		config.DingTalk: {{200, `{"errcode":310000,"errmsg":"sign not match"}`, "sign not match"},
+			{200, "{}", "it was not taken"}, {200, page, "it was not taken"}},
+		config.Telegram: {{401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`, "Unauthorized"},
+			{200, "{}", "it was not taken"},
+			{200, page, "it was not taken"}, {200, "null", "it was not taken"},
+			{429, `{"ok":false,"error_code":429,"description":"Too Many Requests"}`, "Too Many Requests"}},
 		config.Webhook: {{500, "boom\x1b[31m", "500 Internal Server Error: boom?[31m"}, {401, "", "401"}},
 	} {
 		for _, c := range cases {
@@ -299,7 +303,8 @@ func tellsNoSecret(t *testing.T, r Request, err error) {
 
 func TestAnAddressThatIsNoneIsToldWithoutIt(t *testing.T) {
 	for name := range good {
-		for _, bad := range []string{"", "S3cretS3cret", "https://", "https://evil.example.com/S3cret", "ftp://hooks.slack.com/S3cret", "https://hooks.slack.com/S3cret\n"} {
+		for _, bad := range []string{"", "S3cretS3cret", "https://", "https://evil.example.com/S3cret",
+			"ftp://hooks.slack.com/S3cret", "https://hooks.slack.com/S3cret\n"} {
 			if name == config.Telegram || strings.HasPrefix(bad, "https://evil") && (name == config.Webhook || name == config.Teams) ||
 				bad[:min(9, len(bad))] == "https://h" {
 				continue

@@ -25,10 +25,8 @@ import (
 	"holdfast/testbed/try"
 )
 
-const asChild = "HOLDFAST_TEST_SENDS"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(asChild) != "" {
+	if len(os.Args) == 2 && os.Args[1] == Command {
 		if err := Serve(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -41,8 +39,7 @@ func TestMain(m *testing.M) {
 // sends hands a message to a service by a process of its own, as an agent does.
 func sends(t *testing.T, r Request) (string, error) {
 	t.Helper()
-	t.Setenv(asChild, "1")
-	return Run(try.Context(t), r, os.Args[0])
+	return Run(try.Context(t), r, os.Args[0], Command)
 }
 
 // authority vouches for the stand-ins, by a file.
@@ -56,7 +53,8 @@ func newAuthority(t *testing.T) authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	try.Must(t, err)
-	a := authority{filepath.Join(t.TempDir(), "ca.pem"), &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "stand-in"},
+	a := authority{filepath.Join(t.TempDir(), "ca.pem"), &x509.Certificate{SerialNumber: big.NewInt(1),
+		Subject:   pkix.Name{CommonName: "stand-in"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign}, key}
 	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, &key.PublicKey, key)
