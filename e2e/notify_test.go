@@ -75,13 +75,14 @@ func TestNotifications(t *testing.T) {
 	receiver := func(name, path string) map[string]any {
 		file := filepath.Join(dir, name)
 		try.Must(t, os.WriteFile(file, []byte(srv.URL+path+"\nBearer it\n"), 0o600))
-		return map[string]any{"Name": name, "Service": "webhook", "Credential": "file:" + file, "Severity": "info", "Events": []string{"requested"},
-			"Group": "1s"}
+		return map[string]any{"Name": name, "Service": "webhook", "Credential": "file:" + file, "Severity": "info",
+			"Events": []string{"requested"}, "Group": "1s"}
 	}
 	var now struct{ Config map[string]any }
 	restAsk(t, c, l, http.MethodGet, "/config", nil, &now)
 	conf := now.Config
-	conf["Notifications"] = map[string]any{"Receivers": []any{receiver("well", "/"), receiver("ill", "/refuses")}, "Console": "https://192.0.2.1"}
+	conf["Notifications"] = map[string]any{"Console": "https://192.0.2.1",
+		"Receivers": []any{receiver("well", "/"), receiver("ill", "/refuses")}}
 	text, err := json.Marshal(conf)
 	try.Must(t, err)
 	restAsk(t, c, l, http.MethodPut, "/config", map[string]any{"name": "new.json", "text": string(text)}, nil)

@@ -50,13 +50,13 @@ func testPath(name string) templ.SafeURL {
 
 // toldOf says what a receiver is told of, and when.
 func toldOf(v *view, r cluster.Receiver) (lines []string) {
-	what := v.T("all events from " + string(r.Least) + " on")
+	what := v.T("all events from " + v.T(string(r.Least)) + " on")
 	if len(r.Kinds) > 0 {
 		var kinds []string
 		for _, k := range r.Kinds {
 			kinds = append(kinds, v.T(kindOf(v, k)))
 		}
-		what = v.T("from "+string(r.Least)+" on") + colon(v) + strings.Join(kinds, ", ")
+		what = v.T("only these events from "+v.T(string(r.Least))+" on") + colon(v) + strings.Join(kinds, ", ")
 	}
 	lines = append(lines, what, v.T("what happens within "+span(v, r.Group)+" is one message"))
 	if r.Quiet != "" {

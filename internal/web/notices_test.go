@@ -26,9 +26,10 @@ func TestNotificationsPage(t *testing.T) {
 		Why: "535 wrong password " + hostile, Failing: true, Lost: 2, LostAt: now.Add(-time.Hour), Waiting: 7, Attempts: 4, Next: now}
 	x.notices.Set(nil, well, ill)
 	_, body, _ := x.get(x.as("the-viewer"), "/notifications")
-	for _, want := range []string{"ops", "sent", "3m ago", "never", "night", "a@example.com", "from critical on: takeover",
+	for _, want := range []string{"ops", "sent", "3m ago", "nothing was sent yet", "night", "a@example.com",
+		"only these events from critical on: takeover",
 		"only what is critical during 22:00-07:00",
-		"Asia/Shanghai", "failing", "7 events wait", "attempts: 4", "messages given up: 2", "60m ago", "2h ago", "535 wrong password"} {
+		"Asia/Shanghai", "failing", "events that wait: 7", "attempts: 4", "messages given up: 2", "60m ago", "2h ago", "535 wrong password"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page has no %q: %s", want, body)
 		}

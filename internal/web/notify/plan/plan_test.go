@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -281,6 +280,6 @@ func TestATestSaysThatItIsOne(t *testing.T) {
 	got := Test(Head{Cluster: "prod", ID: "test-abc", Console: "https://c", T: same}, "night", "alice (console)", "h2")
 	if got.Subject != "[prod] This is a test" || got.Body != "This is a test of the receiver night.\nalice (console) has asked for it; host h2 has sent it.\n"+
 		"Console: https://c\nMessage: test-abc" {
-		t.Error(fmt.Sprintf("%+v", got))
+		t.Errorf("%+v", got)
 	}
 }

@@ -168,7 +168,6 @@ func connect(c net.Conn, to string) {
 type mailServer struct {
 	t      *testing.T
 	conf   *tls.Config
-	user   string // and its password, of the login; empty: none is asked for
 	refuse string // the answer to a command that begins with the first word
 	addr   string
 
