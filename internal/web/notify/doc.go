@@ -13,7 +13,8 @@
 //     which is told to the other receivers, and never to the one that it is about.
 //   - A message is sent once, also when the coordinator changes. The host that sends it first claims it: a transaction that
 //     compares the term and the receiver's record. After the service took it, another one moves the cursors. A host that
-//     finds the claim of another process waits until that process must have ended its attempt. One that stood still after its claim does not send any more.
+//     finds the claim of another process waits until that process must have ended its attempt. One that stood still
+//     after its claim does not send any more.
 //   - It is sent again, under the same ID and with words that say so, where nobody can know whether it arrived: the agent has
 //     died, or could not write, between the service's answer and the record. So it is, without such words, where the service
 //     took it and its answer was lost: that is an attempt that has failed.
