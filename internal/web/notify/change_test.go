@@ -188,14 +188,15 @@ func TestCoordinatorsThatChangeAtRandom(t *testing.T) {
 				defer func() { w.stop(live...) }()
 				live[0].coordinates()
 				w.pass(5 * time.Second)
-				slow, fails := 0*time.Second, false
-				w.answers(func(delivery) error {
-					time.Sleep(slow)
-					if fails {
-						return errors.New("not now")
-					}
-					return nil
-				})
+				behave := func(slow time.Duration, fails bool) {
+					w.answers(func(delivery) error {
+						time.Sleep(slow)
+						if fails {
+							return errors.New("not now")
+						}
+						return nil
+					})
+				}
 				died := 0
 				for range 40 {
 					i := r.IntN(3)
@@ -213,13 +214,13 @@ func TestCoordinatorsThatChangeAtRandom(t *testing.T) {
 						live[(i+1)%3].coordinates()
 						died++
 					case 2:
-						slow, fails = time.Duration(r.IntN(20))*time.Second, r.IntN(3) == 0
+						behave(time.Duration(r.IntN(20))*time.Second, r.IntN(3) == 0)
 					default:
 						w.happens(cluster.EvSilent, cluster.EvTakeover)
 					}
 					w.pass(time.Duration(r.IntN(60)) * time.Second)
 				}
-				slow, fails = 0, false
+				behave(0, false)
 				live[0].coordinates()
 				w.pass(40 * time.Minute)
 				w.once("ops", died)
