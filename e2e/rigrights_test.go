@@ -100,6 +100,8 @@ func meant(self, other string) map[string][]string {
 		"AccessService/RemoveUser":         {`{"name":"drill"}`},
 		"AccessService/CreateToken":        {`{"name":"forged","role":"admin","days":1}`},
 		"AccessService/RevokeToken":        {`{"id":"forged"}`},
+
+		"NotificationService/TestNotification": {`{"name":"forged"}`},
 		"AgentService/GatherFacts": { // programs that the caller names, as root
 			`{"request":{"status":{"run":["/bin/sh","-c","touch ` + ran + `"]}}}`, `{"request":{"config":[{"installed":"/srv/host/pki/h1.key"}]}}`,
 		},

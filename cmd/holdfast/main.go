@@ -38,6 +38,7 @@ import (
 	"holdfast/internal/transition/net/hostports"
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/internal/transition/platform/collect"
+	"holdfast/internal/web/notify/send"
 	"holdfast/packaging/files"
 )
 
@@ -67,7 +68,8 @@ func environment() command.Env {
 	return command.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version, Commit: commit,
 		Extra: []*cobra.Command{
-			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(), fenceCommand(),
+			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), sendCommand(), retireCommand(), onHostCommand(),
+			fenceCommand(),
 
 			files.Command(func() *cobra.Command { return zsha.New(command.Env{}) }),
 		},
@@ -392,6 +394,14 @@ func stepCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "step-helper start|run DIR", Short: "Run a program of an upgrade", Hidden: true, Args: cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error { return program.Main(args) },
+	}
+}
+
+// sendCommand is the process that hands a message to a service, which may hang or answer nonsense.
+func sendCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: send.Command, Short: "Send the message that standard input has", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return send.Serve(c.InOrStdin(), c.OutOrStdout()) },
 	}
 }
 

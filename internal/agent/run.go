@@ -183,8 +183,11 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 		opts.Pair = pairing
 	}
 	users := web.NewUsers(a.Store, a.Host, nd.Log)
+	var notices *web.Notices
 	if !nd.n.GuestsOnly { // to whom the store tells none
 		opts.Access = users
+		notices = web.NewNotices(a, a.Store, a.Host, nd.n.Cluster, nd.Exe, nd.Log)
+		opts.Notices = notices
 	}
 	srv, err := server.New(a, opts)
 	if err != nil {
@@ -218,6 +221,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 	}
 	if opts.Access != nil {
 		run("follow users and tokens", users.Run)
+		run("tell receivers of events", notices.Run)
 	}
 	if own, _, ok := nd.second(); ok {
 		run("serve the api over the second path", func(ctx context.Context) error { return nd.serveSecond(ctx, own) })

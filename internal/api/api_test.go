@@ -153,7 +153,7 @@ func TestGeneratedIsFresh(t *testing.T) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "protoc", "-I", "v1", "--go_out="+dir, "--go_opt=paths=source_relative",
 		"--connect-go_out="+dir, "--connect-go_opt=paths=source_relative,simple", "holdfast.proto", "upgrade.proto",
-		"agent.proto", "pair.proto", "access.proto")
+		"agent.proto", "pair.proto", "access.proto", "notification.proto")
 	cmd.Env = append(os.Environ(), "PATH="+tools)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)

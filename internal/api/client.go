@@ -49,6 +49,7 @@ type Client struct {
 	agents    apiv1connect.AgentServiceClient
 	pair      apiv1connect.PairServiceClient
 	access    apiv1connect.AccessServiceClient
+	notices   apiv1connect.NotificationServiceClient
 	transport *http.Transport // nil: another one, that needs no end
 	old       func(time.Duration)
 	older     sync.Once // asks an agent whose status does not tell its type
@@ -185,6 +186,7 @@ func through(target, base string, rt http.RoundTripper) *Client {
 	c.agents = apiv1connect.NewAgentServiceClient(hc, base, options(maxDocument))
 	c.pair = apiv1connect.NewPairServiceClient(hc, base, options(maxMessage))
 	c.access = apiv1connect.NewAccessServiceClient(hc, base, options(maxMessage))
+	c.notices = apiv1connect.NewNotificationServiceClient(hc, base, options(maxMessage))
 	return c
 }
 

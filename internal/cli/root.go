@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/cli/doctor"
 	"holdfast/internal/cli/ha"
 	"holdfast/internal/cli/installer"
+	"holdfast/internal/cli/notify"
 	"holdfast/internal/cli/pair"
 	"holdfast/internal/cli/probe"
 	"holdfast/internal/cli/transition"
@@ -38,6 +39,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	root.AddCommand(versionCmd(a), configure.Command(a), pair.Command(a), transition.Command(a), probe.Command(a))
 	root.AddCommand(ha.Commands(a)...)
 	root.AddCommand(access.Commands(a)...)
+	root.AddCommand(notify.Command(a))
 	root.AddCommand(installer.Commands(a)...)
 	root.AddCommand(doctor.Commands(a)...)
 	root.AddCommand(upgrade.Commands(a)...)

@@ -27,11 +27,12 @@ const (
 	EvConfig     EventKind = "configuration-changed"
 	EvPassword   EventKind = "password-reset"
 	EvAddresses  EventKind = "addresses-set"
-	EvChosen     EventKind = "copy-chosen"    // of a pair's data, by a person
-	EvOutage     EventKind = "outage"         // clients can not use the active database of a pair, and what ends that
-	EvOutageOver EventKind = "outage-over"    // they can again
-	EvAccess     EventKind = "access-changed" // users and tokens of the console and the API
-	EvUnread     EventKind = "unreadable"     // in place of a record of the log that can not be read; never written
+	EvChosen     EventKind = "copy-chosen"         // of a pair's data, by a person
+	EvOutage     EventKind = "outage"              // clients can not use the active database of a pair, and what ends that
+	EvOutageOver EventKind = "outage-over"         // they can again
+	EvAccess     EventKind = "access-changed"      // users and tokens of the console and the API
+	EvNotify     EventKind = "notification-failed" // a message to a receiver was given up
+	EvUnread     EventKind = "unreadable"          // in place of a record of the log that can not be read; never written
 )
 
 // Event is one change of state: who, what, when, why. Events feed the audit

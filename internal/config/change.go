@@ -97,6 +97,7 @@ var effects = map[string]effect{
 	"DomainXML":                {AtStart, ""},
 	"VNC":                      {AtStart, ""},
 	"Pair":                     {Install, "both nodes' agents read it when they start"},
+	"Notifications":            {Now, ""},
 	"Pair.Partition":           {ByOrder, "both nodes' disks must be made ready for it: holdfast pair partition"},
 }
 

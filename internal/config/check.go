@@ -47,6 +47,7 @@ func (c *checker) cluster(cl *Cluster, opt Options) {
 	if cl.VNC != nil {
 		c.credential("VNC.Credential", cl.VNC.Credential)
 	}
+	c.notifications(cl.Notifications)
 }
 
 // hosts is the Node list as the other checks see it.

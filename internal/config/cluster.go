@@ -49,7 +49,8 @@ type Cluster struct {
 	DomainXML      DomainXML         `json:"DomainXML,omitempty"`  // the operator's own domain in place of the one that is built
 	VNC            *VNC              `json:"VNC,omitempty"`        // a console at the host's address; none: no console
 	MemorySizeInMB int               `json:"MemorySizeInMB,omitempty"`
-	Pair           *Pair             `json:"Pair,omitempty"` // with PairConf: the group of a two-node pair
+	Pair           *Pair             `json:"Pair,omitempty"`          // with PairConf: the group of a two-node pair
+	Notifications  *Notifications    `json:"Notifications,omitempty"` // who is told of events
 }
 
 // Network is one network card of the management VM. Ipaddr, Netmask and Gateway

@@ -91,6 +91,9 @@ var rights = map[string]right{
 	apiv1connect.AccessServiceListTokensProcedure:  ofAdmins,
 	apiv1connect.AccessServiceCreateTokenProcedure: ofAdmins,
 	apiv1connect.AccessServiceRevokeTokenProcedure: ofAdmins,
+
+	apiv1connect.NotificationServiceListNotificationsProcedure: ofAll,
+	apiv1connect.NotificationServiceTestNotificationProcedure:  ofOperators,
 }
 
 // roles has the least role by which a user or a token may call what has a right; what is not there only certificates may.

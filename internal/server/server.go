@@ -72,6 +72,7 @@ const (
 	unaryTime     = 15 * time.Second // of one call that returns once
 	upgradeTime   = 2 * time.Hour    // of one of the upgrades' calls: a guest of much memory is sent that long
 	pairTime      = time.Minute      // of one call about a pair: a database may have to start
+	noticeTime    = time.Minute      // of one call that has a service of messages be asked
 	drainTime     = 3 * time.Second  // for calls to end when the server does
 	defaultGrace  = 5 * time.Second  // see Server.grace
 	beat          = time.Second      // longest silence of a stream
@@ -91,6 +92,7 @@ type Options struct {
 	Agents   Agents   // nil: it answers no other agents
 	Pair     Pair     // nil: this host belongs to no pair
 	Access   Access   // nil: there are no users and tokens
+	Notices  Notices  // nil: this host tells nobody of events
 	// Certificates are those of the hosts. nil: nobody renews any.
 	Certificates Certificates
 	Hosts        Hosts // which names are hosts'; nil: nobody is limited
@@ -232,6 +234,9 @@ func (s *Server) routes() http.Handler {
 	}
 	if s.opts.Access != nil {
 		mux.Handle(apiv1connect.NewAccessServiceHandler(&accessHandler{s.opts.Access}, options(maxMessage, unaryTime)))
+	}
+	if s.opts.Notices != nil {
+		mux.Handle(apiv1connect.NewNotificationServiceHandler(&noticesHandler{s.opts.Notices}, options(maxMessage, noticeTime)))
 	}
 	if s.opts.Pair != nil {
 		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxJob, pairTime)))

@@ -17,6 +17,7 @@ func (c *Console) orders() map[string]func(http.ResponseWriter, *http.Request, *
 		"/users/{name}/remove":       c.removeUser,
 		"/tokens":                    c.createToken,
 		"/tokens/{id}/revoke":        c.revokeToken,
+		noticesPath + "/{name}/test": c.testReceiver,
 	}
 	maps.Copy(all, c.vmOrders())
 	maps.Copy(all, c.pairOrders())

@@ -35,6 +35,7 @@ var (
 	overviewPage = &page{path: "/{$}", title: "Overview", help: "operations#what-status-says-and-what-to-do", part: byStatus(overview)}
 	eventsPage   = &page{path: "/events", title: "Events", help: "operations#what-happens-when", part: byStatus(events)}
 	ofUpgrade    = &page{path: "/upgrade", title: "Upgrade", help: "upgrade", works: true, part: upgradePage}
+	noticesPage  = &page{path: noticesPath, title: "Notifications", help: "notifications", part: noticesPart}
 
 	menu = []*page{
 		overviewPage,
@@ -43,6 +44,7 @@ var (
 		pairPage,
 		ofUpgrade,
 		eventsPage,
+		noticesPage,
 		configurationPage,
 		{path: "/store", title: "Store", help: "console#store-and-certificates", least: cluster.Operator, part: storePart},
 		{path: "/users", title: "Users", help: "console#users", least: cluster.Admin, part: usersPart},

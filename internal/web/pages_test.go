@@ -49,6 +49,7 @@ func TestOrders(t *testing.T) {
 		"/pair/begin":                {cluster.Admin, "/pair/begin", []string{"again", "node1"}},
 		"/pair/partition":            {cluster.Operator, "/pair/partition", []string{"name", "a", "disk", "/dev/sdb", "unmanaged", "yes"}},
 		"/pair/partition/remove":     {cluster.Operator, "/pair/partition/remove", []string{"name", "a", "again", "a"}},
+		"/notifications/{name}/test": {cluster.Operator, "/notifications/ops/test", nil},
 	}
 	for path := range x.console.orders() {
 		o, known := orders[path]

@@ -23,6 +23,7 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/web/access"
+	"holdfast/internal/web/notify"
 	"holdfast/internal/web/rest"
 )
 
@@ -49,6 +50,14 @@ type Users = access.Service
 // NewUsers makes those of a store, which are known while Run of them runs.
 func NewUsers(st store.Store, host cluster.HostID, log *slog.Logger) *Users {
 	return access.New(st, host, log)
+}
+
+// Notices tell receivers of events.
+type Notices = notify.Service
+
+// NewNotices makes those of a cluster by its name, which are told while Run of them runs. Program is this one.
+func NewNotices(a notify.Agent, st store.Store, host cluster.HostID, name, program string, log *slog.Logger) *Notices {
+	return notify.New(a, st, host, name, program, log)
 }
 
 // Console serves the pages. Make it with New, then Serve.

@@ -34,18 +34,19 @@ type site struct {
 	cluster *servertest.Fake
 	up      *servertest.Upgrades
 	pair    *servertest.Pair // once something of it is laid
+	notices *servertest.Notices
 	access  *Users
 }
 
 func newSite(t testing.TB) *site {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	x := &site{t: t, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
+	x := &site{t: t, notices: &servertest.Notices{}, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
 		up: servertest.NewUpgrades(&servertest.Jobs{Now: time.Unix(1_800_000_000, 0)})}
 	x.pair = servertest.NewPair(x.cluster)
 	x.access = NewUsers(storetest.NewMem().NewClient("node1"), "node1", log)
 	api, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Access: x.access,
-		Jobs: x.up, Upgrade: x.up, Pair: x.pair})
+		Jobs: x.up, Upgrade: x.up, Pair: x.pair, Notices: x.notices})
 	try.Must(t, err)
 	x.console = New(Options{Host: "node1", Version: "1.0.0", API: api, Users: x.access, Log: log})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -82,6 +82,15 @@ func readEvent(kv store.KV) (e cluster.Event, writer string, err error) {
 	return e, writer, nil
 }
 
+// EventOf reads a record of the log. In place of one that can not be read stands an event that says so.
+func EventOf(kv store.KV) cluster.Event {
+	e, writer, err := readEvent(kv)
+	if err != nil {
+		return unread(kv.Key, writer, err)
+	}
+	return e
+}
+
 // unread stands in place of an event that can not be read. When it happened is not known.
 func unread(key, writer string, why error) cluster.Event {
 	return cluster.Event{

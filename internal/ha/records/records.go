@@ -26,6 +26,7 @@ const (
 	KeyPercent    = KeyState + "progress/"
 	KeyLog        = "log/"
 	KeyAccess     = "access/"               // users, tokens and sessions, which only members see
+	KeyNotify     = "notify/"               // how far each receiver of messages was told of events, by its name
 	KeyGeneration = KeyState + "generation" // the restore generation, in decimal; without it, it is 1
 	KeyRequests   = "requests/"             // requests that were carried out, by their idempotency key
 	KeyLeft       = KeyState + "left/"      // members that were replaced, by their identity

@@ -275,7 +275,8 @@ func (r *reader) words(d *ast.GenDecl) {
 	}
 	for _, s := range d.Specs {
 		v, ok := s.(*ast.ValueSpec)
-		if !ok || !strings.HasSuffix(callee(v.Type), "State") && callee(v.Type) != "EventKind" && callee(v.Type) != "ProofKind" {
+		if !ok || !strings.HasSuffix(callee(v.Type), "State") && callee(v.Type) != "EventKind" && callee(v.Type) != "ProofKind" &&
+			callee(v.Type) != "Severity" {
 			continue
 		}
 		for _, e := range v.Values {

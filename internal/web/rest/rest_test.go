@@ -47,7 +47,8 @@ func newSite(t *testing.T) *site {
 	jobs := &servertest.Jobs{Now: time.Unix(1_800_000_000, 0)}
 	x.upgrades = servertest.NewUpgrades(jobs)
 	to, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Version: "1.0.0", Log: log,
-		Access: x.access, Jobs: jobs, Upgrade: &failing{x.upgrades, &x.panics}, Pair: servertest.NewPair(x.cluster), Certificates: jobs})
+		Notices: &servertest.Notices{}, Access: x.access, Jobs: jobs, Upgrade: &failing{x.upgrades, &x.panics},
+		Pair: servertest.NewPair(x.cluster), Certificates: jobs})
 	try.Must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

@@ -84,6 +84,9 @@ var routes = []route{
 	{apiv1connect.AccessServiceListTokensProcedure, "GET", "/tokens", "", ""},
 	{apiv1connect.AccessServiceCreateTokenProcedure, "POST", "/tokens", "*", ""},
 	{apiv1connect.AccessServiceRevokeTokenProcedure, "DELETE", "/tokens/{id}", "", ""},
+
+	{apiv1connect.NotificationServiceListNotificationsProcedure, "GET", "/notifications", "", ""},
+	{apiv1connect.NotificationServiceTestNotificationProcedure, "POST", "/notifications/{name}:test", "*", ""},
 }
 
 // without says why a procedure that users may call has no resource.
@@ -93,7 +96,7 @@ var without = map[string]string{
 
 // files have the services that have resources.
 var files = []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_pair_proto,
-	apiv1.File_access_proto}
+	apiv1.File_access_proto, apiv1.File_notification_proto}
 
 // methods are all procedures of these services.
 func methods() map[string]protoreflect.MethodDescriptor {
