@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,12 @@ var stale = map[string]bool{
 	apiv1connect.PairServiceGetPairProcedure:        true,
 }
 
+// lasting bounds the calls that return once and take longer than others of their service.
+var lasting = map[string]time.Duration{
+	apiv1connect.PairServiceAddPartitionProcedure:    partitionTime,
+	apiv1connect.PairServiceRemovePartitionProcedure: partitionTime,
+}
+
 // written are the calls, by what people call them, that can not end without a quorum whatever the hosts say: they are refused
 // before anybody waits. Those of a cluster's services refuse by themselves.
 var written = map[string]string{
@@ -88,7 +95,7 @@ func (g *gate) whileConnected(ctx context.Context) (context.Context, context.Can
 func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (resp connect.AnyResponse, err error) {
 		procedure, st := req.Spec().Procedure, g.status()
-		old, within := !st.Connected && stale[procedure], g.within
+		old, within := !st.Connected && stale[procedure], cmp.Or(lasting[procedure], g.within)
 		if !st.Connected && within == unaryTime {
 			within = noQuorumWithin
 		}

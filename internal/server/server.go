@@ -72,6 +72,7 @@ const (
 	unaryTime     = 15 * time.Second // of one call that returns once
 	upgradeTime   = 2 * time.Hour    // of one of the upgrades' calls: a guest of much memory is sent that long
 	pairTime      = time.Minute      // of one call about a pair: a database may have to start
+	partitionTime = 15 * time.Minute // of one that makes a file system on both nodes, or takes it away
 	noticeTime    = time.Minute      // of one call that has a service of messages be asked
 	drainTime     = 3 * time.Second  // for calls to end when the server does
 	defaultGrace  = 5 * time.Second  // see Server.grace

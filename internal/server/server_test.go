@@ -392,3 +392,30 @@ func TestCallersDeadline(t *testing.T) {
 		cancel()
 	}
 }
+
+// otherPair is what else a pair answers.
+type otherPair = Pair
+
+// patientPair tells how long it was given to make a partition.
+type patientPair struct {
+	otherPair
+	given time.Duration
+}
+
+func (p *patientPair) AddPartition(ctx context.Context, _ string, _ cluster.PartitionOrder) error {
+	end, _ := ctx.Deadline()
+	p.given = time.Until(end)
+	return nil
+}
+
+// TestAPartitionMayTakeLong: the agent waits for a file system as long as the client does.
+func TestAPartitionMayTakeLong(t *testing.T) {
+	p := &patientPair{}
+	r := run(t, func(s *Server) { s.opts.Pair = p })
+	if err := r.AddPartition(t.Context(), cluster.PartitionOrder{Name: "a", Disk: "/dev/sdb", Mount: "/a"}); err != nil {
+		t.Fatal(err)
+	}
+	if p.given <= pairTime {
+		t.Errorf("it is given %s, want more than other calls about a pair", p.given)
+	}
+}

@@ -43,8 +43,8 @@ func (c *Console) operator(page func(http.ResponseWriter, *http.Request, *view))
 	})
 }
 
-// longest is how long an answer may take that asks all hosts, or that ends a large bundle.
-const longest = 11 * time.Minute
+// longest is how long an answer may take that asks all hosts, ends a large bundle, or waits for a file system.
+const longest = 16 * time.Minute
 
 // long gives a request the time for an answer that takes long. Its form is read before: what comes late of a request ends it.
 func long(w http.ResponseWriter, r *http.Request) error {
