@@ -15,10 +15,11 @@ import (
 	"holdfast/testbed/try"
 )
 
-// standing starts the demo of hosts made of processes, which stands until the test ends, and returns how to come in.
-func standing(t *testing.T) demo.Login {
+// standing starts the demo of hosts made of processes, which stands until the test ends, and returns how to come in. A fault comes
+// some seconds later.
+func standing(t *testing.T, fault string) demo.Login {
 	t.Helper()
-	cmd := exec.CommandContext(try.Context(t), theLab, "demo", "--fault", "none", "--hold", "1h", "-o", "json")
+	cmd := exec.CommandContext(try.Context(t), theLab, "demo", "--fault", fault, "--hold", "1h", "-o", "json")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	out, err := cmd.StdoutPipe()
 	try.Must(t, err)
@@ -51,7 +52,7 @@ func standing(t *testing.T) demo.Login {
 // TestConsole: somebody logs in, looks, empties a host, and an open page shows at once what somebody else does.
 func TestConsole(t *testing.T) {
 	need.Real(t, built, need.Programs("chromium", "chromium"))
-	l := standing(t)
+	l := standing(t, "none")
 	b := browser.Open(t, "en", l.Console)
 	b.Go(t, l.Console, "input[name=password]")
 	b.Fill(t, "input[name=name]", l.User)

@@ -26,7 +26,7 @@ import (
 // TestMetrics: who has a token is told how a cluster stands, with the metrics of its store; nobody else is.
 func TestMetrics(t *testing.T) {
 	need.Real(t, built)
-	l := standing(t)
+	l := standing(t, "none")
 	c := client(t, l)
 	if code, text := scrape(t, c, l, ""); code != http.StatusUnauthorized || strings.Contains(text, "holdfast_") {
 		t.Errorf("without a token: %d: %.200s", code, text)
@@ -85,7 +85,7 @@ func scrape(t *testing.T, c *http.Client, l demo.Login, token string) (code int,
 func TestPrometheusScrapes(t *testing.T) {
 	need.Drill(t, "Prometheus scrapes a cluster with a token, its rules are evaluated, and no alert of a cluster that is well fires", built,
 		need.Programs("prometheus", "prometheus"))
-	l := standing(t)
+	l := standing(t, "none")
 	dir, at := t.TempDir(), freeAddr(t)
 	rules, err := filepath.Abs("../packaging/prometheus/holdfast.rules.yml")
 	try.Must(t, err)

@@ -69,7 +69,7 @@ func TestNotifications(t *testing.T) {
 		got = append(got, x)
 	}))
 	defer srv.Close()
-	l := standing(t)
+	l := standing(t, "none")
 	c := client(t, l)
 	dir := t.TempDir()
 	receiver := func(name, path string) map[string]any {

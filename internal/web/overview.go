@@ -22,6 +22,10 @@ func headline(v *view) told.Line {
 		return told.Line{Tone: told.Bad, Text: v.T("This host reaches no quorum of the store.")}
 	case s.Want.HandsOff:
 		return told.Line{Tone: told.Warn, Text: v.T("HA is suspended: nothing is decided.")}
+	case o.State == cluster.Running && told.HolderSilent(s) && s.OfPair():
+		return told.Line{Tone: told.Bad, Text: v.T("The services were last known on " + name + ", which is silent.")}
+	case o.State == cluster.Running && told.HolderSilent(s):
+		return told.Line{Tone: told.Bad, Text: v.T("The management VM was last known on " + name + ", which is silent.")}
 	case o.State == cluster.Running && s.OfPair():
 		return told.Line{Tone: v.Report.Kept.Tone, Text: v.T("The services run on " + name + ".")}
 	case o.State == cluster.Running:

@@ -29,7 +29,7 @@ type page struct {
 	part func(ctx context.Context, v *view) (templ.Component, error)
 }
 
-// pages are all, those of the menu first, in its order.
+// pages are all, those of the menu first, in its order; the help is its last entry.
 var (
 	hostsPage    = &page{path: "/hosts", title: "Hosts", help: "operations#host-table", part: hostsPart}
 	overviewPage = &page{path: "/{$}", title: "Overview", help: "operations#what-status-says-and-what-to-do", part: byStatus(overview)}
@@ -44,17 +44,19 @@ var (
 		pairPage,
 		ofUpgrade,
 		eventsPage,
-		noticesPage,
+	}
+	// settings stand below one entry of the menu.
+	settings = []*page{
 		configurationPage,
+		noticesPage,
 		{path: "/store", title: "Store", help: "console#store-and-certificates", least: cluster.Operator, part: storePart},
 		{path: "/users", title: "Users", help: "console#users", least: cluster.Admin, part: usersPart},
-		helpPage,
 	}
-	pages = slices.Concat(menu, []*page{
+	pages = slices.Concat(menu, settings, []*page{
 		{path: "/hosts/{host}", title: "Host", in: hostsPage, help: "operations#host-table", part: hostPart},
 		{path: "/failovers/{at}", title: "Failover", in: eventsPage, help: "safety", part: failoverPart},
 		{path: "/jobs/{id}", title: "Job", in: ofUpgrade, help: "upgrade", works: true, part: jobPage},
-		revisionPage, editPage, helpTextPage, referencePage,
+		revisionPage, editPage, helpPage, helpTextPage, referencePage,
 	}, orderPages, pairPages)
 )
 

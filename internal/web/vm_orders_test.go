@@ -102,3 +102,17 @@ func TestAHostIsEmptiedAndForgotten(t *testing.T) {
 		t.Error(code)
 	}
 }
+
+// TestASilentHolder: where it runs is not said of a host that is silent.
+func TestASilentHolder(t *testing.T) {
+	x := newSite(t)
+	c := x.as("the-viewer")
+	if _, body, _ := x.get(c, "/"); !strings.Contains(body, "<h1>The management VM runs on node1.</h1>") {
+		t.Fatal(body)
+	}
+	x.cluster.Update(func(s *cluster.Status) { s.Hosts[0].Alive, s.Hosts[0].Silent = false, time.Hour })
+	try.Until(t, "it says so", func() bool {
+		_, body, _ := x.get(c, "/")
+		return strings.Contains(body, "<h1>The management VM was last known on node1, which is silent.</h1>")
+	})
+}

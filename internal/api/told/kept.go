@@ -146,6 +146,9 @@ func silentHolder(s cluster.Status) *cluster.HostStatus {
 	return &h
 }
 
+// HolderSilent reports whether the host that has the VM, or the services, is silent: whether it runs is not known.
+func HolderSilent(s cluster.Status) bool { return silentHolder(s) != nil }
+
 // Takeover says what the loss of the holder would mean, or means: silent is a holder that is.
 func Takeover(t cluster.Takeover, unread bool, silent *cluster.HostStatus) Line {
 	if unread {
