@@ -23,7 +23,8 @@ const (
 	askWithin = 5 * time.Second // one request, with its answer
 	maxAnswer = 1 << 20         // bytes
 	maxHeader = 64 << 10
-	freshFor  = time.Hour // what a provider tells of itself; keys that are new are asked for at once
+	freshFor  = time.Hour   // what a provider tells of itself; keys that are new are asked for at once
+	againIn   = time.Minute // after it did not answer, while what is old serves
 )
 
 // discovered is what the provider tells of itself.
@@ -32,7 +33,6 @@ type discovered struct {
 	http     *http.Client
 	endpoint oauth2.Endpoint
 	scopes   []string
-	at       time.Time
 }
 
 // asking is a request that is under way, for all who wait for it.
@@ -47,7 +47,7 @@ type asking struct {
 func (c *Client) discovered(ctx context.Context) (*discovered, error) {
 	c.mu.Lock()
 	old := c.known
-	if old != nil && c.now().Sub(old.at) < freshFor {
+	if old != nil && c.now().Before(c.next) {
 		c.mu.Unlock()
 		return old, nil
 	}
@@ -75,7 +75,11 @@ func (c *Client) ask(ctx context.Context, a *asking) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if a.err == nil {
-		c.known = a.known
+		c.known, c.next = a.known, c.now().Add(freshFor)
+	} else if c.known != nil {
+		c.next = c.now().Add(againIn)
+		c.log.Warn("console: the OpenID provider does not tell of itself, what it told before serves", "issuer", c.conf.Issuer,
+			"err", short(a.err.Error()))
 	}
 	c.asking = nil
 	close(a.done)
@@ -98,7 +102,8 @@ func (c *Client) discover(ctx context.Context) (*discovered, error) {
 	if err := p.Claims(&more); err != nil {
 		return nil, err
 	}
-	d := &discovered{Provider: p, http: client, endpoint: p.Endpoint(), at: c.now(), scopes: []string{oidc.ScopeOpenID, "profile", "email"}}
+	d := &discovered{Provider: p, http: client, endpoint: p.Endpoint(),
+		scopes: []string{oidc.ScopeOpenID, "profile", "email"}}
 	for what, at := range map[string]string{"authorization_endpoint": d.endpoint.AuthURL, "token_endpoint": d.endpoint.TokenURL,
 		"jwks_uri": more.Keys, "userinfo_endpoint": p.UserInfoEndpoint()} {
 		u, err := url.Parse(at)

@@ -42,6 +42,7 @@ type Client struct {
 
 	mu     sync.Mutex
 	known  *discovered // what the provider told of itself last
+	next   time.Time   // known serves until then
 	asking *asking     // nil: nobody asks it now
 }
 
