@@ -22,7 +22,7 @@ func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
 	case !any:
 		v.Message = v.T("There is no user yet. Make the first one on a host: holdfast user add NAME --role admin")
 	case c.provider != nil && r.URL.Query().Has(leftProvider):
-		v.Message = v.T("You are logged out here. Your session at " + c.issuer() + " goes on: end it there, too, on a computer of others.")
+		v.Message = v.T("You are logged out here. Your session at " + c.issuer() + " goes on: end it there, too, on a computer that others use.")
 	}
 	c.show(w, r, http.StatusOK, loginForm(v, c.issuer(), "", local(r.URL.Query().Get("next"))))
 }

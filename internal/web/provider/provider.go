@@ -87,7 +87,7 @@ func (c *Client) Begin(ctx context.Context, from string) (to string, b Begun, er
 	}
 	p, err := c.discovered(ctx)
 	if err != nil {
-		return "", Begun{}, c.away("discovery", err)
+		return "", Begun{}, c.away(err)
 	}
 	b = Begun{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), At: c.now()}
 	conf := c.oauth(p, "")
@@ -128,7 +128,7 @@ func (c *Client) Finish(ctx context.Context, b Begun, answer url.Values) (Who, e
 	}
 	p, err := c.discovered(ctx)
 	if err != nil {
-		return Who{}, c.away("discovery", err)
+		return Who{}, c.away(err)
 	}
 	secret, err := durable.ReadSecret(c.conf.SecretFile)
 	if err != nil {
@@ -144,7 +144,7 @@ func (c *Client) Finish(ctx context.Context, b Begun, answer url.Values) (Who, e
 		if errors.As(err, &refused) && refused.Response != nil && refused.Response.StatusCode < 500 {
 			return Who{}, c.wrong(fmt.Errorf("exchange the code: %w", err))
 		}
-		return Who{}, c.away("exchange of the code", err)
+		return Who{}, c.away(fmt.Errorf("exchange the code: %w", err))
 	}
 	claims, err := c.claims(ctx, p, b, token)
 	if err != nil {
@@ -232,8 +232,8 @@ func (c *Client) named(claims map[string]any) string {
 }
 
 // away is told when the provider can not be asked; the details are in the log.
-func (c *Client) away(what string, err error) error {
-	c.log.Warn("console: the OpenID provider can not be asked", "issuer", c.conf.Issuer, "what", what, "err", short(err.Error()))
+func (c *Client) away(err error) error {
+	c.log.Warn("console: the OpenID provider can not be asked", "issuer", c.conf.Issuer, "err", short(err.Error()))
 	return fail.Errorf(fail.Unavailable, "the OpenID provider %s does not answer as one, or not in time", c.issuer).
 		With("log in as a user of this cluster, or try again; the log of this host's agent has the details")
 }
