@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -250,7 +251,8 @@ func TestAnAnswerServesOnce(t *testing.T) {
 	mine, _ := url.Parse(x.by(wrong, p, "vera", "/"))
 	q = mine.Query()
 	q.Set("code", stolen.Query().Get("code"))
-	if code, body, _ := x.get(wrong, provider.Callback+"?"+q.Encode()); code != http.StatusForbidden || !strings.Contains(body, "lets nobody in") {
+	if code, body, _ := x.get(wrong, provider.Callback+"?"+q.Encode()); code != http.StatusForbidden ||
+		!strings.Contains(body, "lets nobody in") {
 		t.Errorf("another's code: %d: %s", code, body)
 	}
 	for _, next := range []string{"https://evil.example/", "//evil.example", `/\evil.example`, "javascript:alert(1)"} {
@@ -269,10 +271,14 @@ func TestASessionOfAProviderEnds(t *testing.T) {
 	if code, _, _ := x.get(b, "/users"); code != http.StatusOK {
 		t.Fatal(code)
 	}
-	now := time.Now()
-	for _, s := range []string{`{"name":"oidc:anna","role":"admin","until":"` + now.Add(time.Hour).Format(time.RFC3339) + `","stamp":"other"}`,
-		`{"name":"oidc:anna","role":"admin","until":"` + now.Add(-time.Hour).Format(time.RFC3339) + `","stamp":"` + x.console.provider.Stamp() + `"}`,
-		`{`, `{}`} {
+	kept := func(until time.Time, stamp string) string {
+		return fmt.Sprintf(`{"name":"oidc:anna","role":"admin","until":%q,"stamp":%q}`, until.Format(time.RFC3339), stamp)
+	}
+	now, stamp := time.Now(), x.console.provider.Stamp()
+	if u, is := x.console.byProvider(kept(now.Add(time.Hour), stamp)); !is || u.Name != "oidc:anna" || u.Role != cluster.Admin {
+		t.Errorf("%+v, %v", u, is)
+	}
+	for _, s := range []string{kept(now.Add(time.Hour), "other"), kept(now.Add(-time.Hour), stamp), `{`, `{}`} {
 		if u, is := x.console.byProvider(s); is {
 			t.Errorf("%s: %+v", s, u)
 		}

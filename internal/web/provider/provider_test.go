@@ -93,7 +93,8 @@ func (f *forger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/.well-known/openid-configuration":
 		told := map[string]any{"issuer": f.URL, "authorization_endpoint": f.URL + "/auth", "token_endpoint": f.URL + "/token",
-			"jwks_uri": f.URL + "/keys", "userinfo_endpoint": f.URL + "/info", "id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"}}
+			"jwks_uri": f.URL + "/keys", "userinfo_endpoint": f.URL + "/info",
+			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"}}
 		maps.Copy(told, f.told)
 		answer = told
 	case "/keys":
@@ -220,7 +221,8 @@ func TestRolesOfGroups(t *testing.T) {
 	if w, err := f.login(c); err != nil || w.Role != cluster.Operator {
 		t.Errorf("%+v, %v", w, err)
 	}
-	f.claims, f.info = nil, map[string]any{"sub": "u1", "preferred_username": "other", "realm_access": map[string]any{"roles": []string{"look"}}}
+	f.claims, f.info = nil, map[string]any{"sub": "u1", "preferred_username": "other",
+		"realm_access": map[string]any{"roles": []string{"look"}}}
 	if w, err := f.login(c); err != nil || w != (Who{"oidc:anna", cluster.Viewer}) {
 		t.Errorf("%+v, %v", w, err)
 	}
@@ -246,10 +248,12 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 		{"another issuer", nil, map[string]any{"iss": "https://evil.example"}, nobody, "different provider"},
 		{"no signature", map[string]any{"alg": "none"}, nil, nobody, "unexpected signature algorithm"},
 		{"signed with the public key", map[string]any{"alg": "HS256"}, nil, nobody, "unexpected signature algorithm"},
-		{"no group", nil, map[string]any{"groups": []string{"x"}}, "oidc:anna may not use this console: no group in the claim groups", "no group has a role"},
+		{"no group", nil, map[string]any{"groups": []string{"x"}},
+			"oidc:anna may not use this console: no group in the claim groups", "no group has a role"},
 		{"groups of another kind", nil, map[string]any{"groups": 7}, "no group in the claim groups", "no group has a role"},
 		{"markup", nil, map[string]any{"preferred_username": "<script>alert(1)</script>"}, "gives you no name", "not one to show"},
-		{"what looks like the audit", nil, map[string]any{"preferred_username": "anna (console, 10.0.0.1)"}, "gives you no name", "not one to show"},
+		{"what looks like the audit", nil, map[string]any{"preferred_username": "anna (console, 10.0.0.1)"},
+			"gives you no name", "not one to show"},
 		{"10 kB", nil, map[string]any{"preferred_username": strings.Repeat("x", 10<<10)}, "gives you no name", "not one to show"},
 		{"from right to left", nil, map[string]any{"preferred_username": "a\u202eb"}, "gives you no name", "not one to show"},
 	} {
