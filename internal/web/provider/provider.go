@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,11 +52,7 @@ func New(conf config.OIDC, log *slog.Logger) *Client {
 		c.issuer = u.Host
 	}
 	c.starts.now = func() time.Time { return c.now() }
-	b, err := json.Marshal(conf)
-	if err != nil {
-		panic(err) // there are texts only
-	}
-	sum := sha256.Sum256(b)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", conf))
 	c.stamp = hex.EncodeToString(sum[:8])
 	return c
 }

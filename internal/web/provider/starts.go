@@ -11,9 +11,10 @@ import (
 
 // starts bounds how often an address begins a login: each is kept in the store for a while.
 type starts struct {
-	now func() time.Time
-	mu  sync.Mutex
-	of  map[string]*rate.Limiter
+	now   func() time.Time
+	mu    sync.Mutex
+	of    map[string]*rate.Limiter
+	swept time.Time
 }
 
 // Bounds of starts, of one address.
@@ -28,7 +29,8 @@ func (s *starts) may(from string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	if len(s.of) >= maxStarts {
+	if len(s.of) >= maxStarts && now.Sub(s.swept) >= startEvery {
+		s.swept = now
 		for key, l := range s.of {
 			if l.TokensAt(now) >= startsAtOnce {
 				delete(s.of, key)
@@ -36,14 +38,17 @@ func (s *starts) may(from string) error {
 		}
 	}
 	l := s.of[from]
-	if l == nil && len(s.of) < maxStarts {
+	if l == nil {
+		if len(s.of) >= maxStarts {
+			return fail.Errorf(fail.Unavailable, "too many log in at once").With("try again in some seconds")
+		}
 		l = rate.NewLimiter(rate.Every(startEvery), startsAtOnce)
 		if s.of == nil {
 			s.of = map[string]*rate.Limiter{}
 		}
 		s.of[from] = l
 	}
-	if l == nil || !l.AllowN(now, 1) {
+	if !l.AllowN(now, 1) {
 		return fail.Errorf(fail.Denied, "too many logins were begun from %s", from).With("try again in some seconds")
 	}
 	return nil
