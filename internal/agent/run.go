@@ -196,7 +196,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 	var console *web.Console // nil: there is none
 	if listen := nd.n.Console.Listen; listen != "" {
 		console = web.New(web.Options{Listen: listen, TLS: nd.server, Host: a.Host, Version: nd.Version, API: srv, Users: users, Log: nd.Log,
-			Store: a.Store, Member: nd.n.Store.Member, Client: nd.client})
+			Store: a.Store, Member: nd.n.Store.Member, Client: nd.client, OIDC: nd.n.Console.OIDC})
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -78,6 +78,9 @@ func (n *Node) fill() {
 			*d.field = d.def
 		}
 	}
+	if n.Console.OIDC != nil {
+		n.Console.OIDC.fill(n.Addr, n.Console.Listen)
+	}
 }
 
 func (c *checker) node(n Node) {
@@ -112,6 +115,7 @@ func (c *checker) node(n Node) {
 	case n.TLS.CA == "":
 		c.fault("console.listen", n.Console.Listen, "want none without tls.ca, tls.cert and tls.key: a console is served by TLS only")
 	}
+	c.oidc(n.Console)
 	c.tls(n.TLS)
 	if cmd := n.Upgrade.RebootCommand; len(cmd) > 0 {
 		c.absolute("upgrade.reboot_command[0]", cmd[0])

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -96,6 +97,19 @@ func TestAgentSettings(t *testing.T) {
 		one("a host with guests only has nothing of a member", `"addr": "192.0.2.11"`,
 			`"addr": "192.0.2.11", "guests_only": true, "driver": "process", "process": {"command": ["x"], "dir": "/x"}, "watchdog": {"device": "/dev/watchdog0"}`,
 			`driver: want libvirt`, `watchdog.device: want none`, `config_file: want none`, `store.member: want none`),
+		one("a provider to log in by is accepted", consoleBefore, consoleWith(goodOIDC)),
+		one("a provider without a console is refused", `"addr": "192.0.2.11"`,
+			`"addr": "192.0.2.11", "console": {"oidc": `+goodOIDC+`}`, `console.oidc: want none without console.listen`,
+			`console.oidc.url: https://HOST`),
+		one("a provider of which nothing is said is refused", consoleBefore, consoleWith(`{}`), `console.oidc.issuer: https://HOST`,
+			`console.oidc.client_id: printable`, `console.oidc.client_secret_file: absolute`, `console.oidc.roles: 1 to 100 groups`),
+		one("a provider without TLS is refused", consoleBefore, consoleWith(strings.Replace(goodOIDC, "https://login", "http://login", 1)),
+			`console.oidc.issuer: https://HOST`),
+		one("a role that there is not is refused", consoleBefore, consoleWith(strings.Replace(goodOIDC, `"viewer"`, `"root"`, 1)),
+			`console.oidc.roles.g: want viewer, operator or admin`),
+		one("an address with a path is refused", consoleBefore, consoleWith(strings.Replace(goodOIDC, `{`,
+			`{"url": "https://h1:8443/console", "claim": "a b", "name": "a\tb", "ca": "ca.pem", `, 1)), `console.oidc.url: https://HOST`,
+			`console.oidc.claim: printable`, `console.oidc.name: control characters`, `console.oidc.ca: absolute`),
 		one("a watchdog that is no device is refused", `"addr": "192.0.2.11"`,
 			`"addr": "192.0.2.11", "watchdog": {"device": "watchdog0"}`, `watchdog.device: want a device`),
 	} {
@@ -107,6 +121,26 @@ func TestAgentSettings(t *testing.T) {
 			_, faults := ParseNode("agent.json", []byte(text))
 			wantFaults(t, faults, tc.want...)
 		})
+	}
+}
+
+// Settings of a provider to log in by.
+const (
+	goodOIDC = `{"issuer": "https://login.example.org/realms/a", "client_id": "holdfast", "client_secret_file": "/etc/holdfast/oidc",
+		"roles": {"g": "viewer", "holdfast-admins": "admin"}}`
+	consoleBefore = `"addr": "192.0.2.11"`
+)
+
+func consoleWith(oidc string) string {
+	return consoleBefore + `, "console": {"listen": ":8443", "oidc": ` + oidc + `}`
+}
+
+// TestDefaultsOfAProvider: the console is reached at the host's address.
+func TestDefaultsOfAProvider(t *testing.T) {
+	n, faults := ParseNode("agent.json", []byte(change(t, fixture(t, "agent.json"), consoleBefore, consoleWith(goodOIDC))))
+	if o := n.Console.OIDC; len(faults) > 0 || o.URL != "https://192.0.2.11:8443" || o.Claim != "groups" ||
+		!slices.Equal(o.Names(), []string{"preferred_username", "email", "sub"}) {
+		t.Errorf("%+v, %v", o, Faults(faults))
 	}
 }
 

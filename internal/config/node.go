@@ -73,6 +73,7 @@ const NoConsole = "none"
 // Console is where the agent serves the web console.
 type Console struct {
 	Listen string `json:"listen,omitempty"` // host:port; empty: nowhere
+	OIDC   *OIDC  `json:"oidc,omitempty"`   // nil: only the users of the cluster log in
 }
 
 // TLS names the PEM files of this host's certificate and the cluster's CA.

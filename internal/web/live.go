@@ -224,7 +224,7 @@ func (c *Console) stream(p *page, w http.ResponseWriter, r *http.Request, v *vie
 		case <-tick.C:
 		case <-changed:
 		}
-		if u, found := c.access.User(v.User.Name); !found || u.Stamp != v.User.Stamp || u.Role != v.User.Role {
+		if u, is := c.user(r.Context()); !is || u.Role != v.User.Role {
 			return // the page asks again, and is told what has become of it
 		}
 	}

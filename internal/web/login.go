@@ -21,8 +21,10 @@ func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
 		v.fail(err)
 	case !any:
 		v.Message = v.T("There is no user yet. Make the first one on a host: holdfast user add NAME --role admin")
+	case c.provider != nil && r.URL.Query().Has(leftProvider):
+		v.Message = v.T("You are logged out here. Your session at " + c.issuer() + " goes on: end it there, too, on a computer that others use.")
 	}
-	c.show(w, r, http.StatusOK, loginForm(v, "", local(r.URL.Query().Get("next"))))
+	c.show(w, r, http.StatusOK, loginForm(v, c.issuer(), "", local(r.URL.Query().Get("next"))))
 }
 
 // login lets somebody in.
@@ -32,12 +34,12 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	name, next := r.FormValue("name"), local(r.FormValue("next"))
 	u, err := c.access.Login(r.Context(), name, r.FormValue("password"), source(r))
 	if err == nil {
-		err = c.sessions.RenewToken(r.Context()) // nobody who knew the cookie before has it now
+		err = c.enter(r.Context())
 	}
 	if err != nil {
 		v.fail(err)
 		c.Log.Info("console: a login failed", "user", name, "from", access.Address(r), "err", err)
-		c.show(w, r, httpCode(err), loginForm(v, name, next))
+		c.show(w, r, httpCode(err), loginForm(v, c.issuer(), name, next))
 		return
 	}
 	c.sessions.Put(r.Context(), sessionUser, u.Name)
@@ -46,13 +48,20 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
+// leftProvider is what the login page is asked with after a logout of who had logged in by the provider.
+const leftProvider = "left"
+
 // logout ends the session.
-func (c *Console) logout(w http.ResponseWriter, r *http.Request, _ *view) {
+func (c *Console) logout(w http.ResponseWriter, r *http.Request, v *view) {
 	if err := c.sessions.Destroy(r.Context()); err != nil {
 		c.fails(w, r, err)
 		return
 	}
-	http.Redirect(w, r, "/login", http.StatusSeeOther)
+	to := "/login"
+	if v.User.Provider {
+		to += "?" + leftProvider
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
 // passwordPage asks for another password.

@@ -21,7 +21,7 @@ import (
 type view struct {
 	Lang    string // en or zh
 	T       func(string) string
-	User    cluster.User
+	User    who
 	Path    string
 	Title   string
 	Host    cluster.HostID // that serves it
@@ -67,8 +67,9 @@ func local(path string) string {
 
 // Keys of a session.
 const (
-	sessionUser  = "user"
-	sessionStamp = "stamp"
+	sessionUser     = "user"
+	sessionStamp    = "stamp"
+	sessionProvider = "provider" // of who has logged in by the provider; then there are no others
 )
 
 // loggedIn has a page answer who is logged in; who is not is sent to log in, and comes back to a page that he has asked for.
@@ -100,9 +101,12 @@ func (o Options) client(user string, role cluster.Role) *api.Client {
 }
 
 // user is who is logged in, by the session and by what the store has of him now.
-func (c *Console) user(ctx context.Context) (cluster.User, bool) {
+func (c *Console) user(ctx context.Context) (who, bool) {
+	if text := c.sessions.GetString(ctx, sessionProvider); text != "" {
+		return c.byProvider(text)
+	}
 	u, found := c.access.User(c.sessions.GetString(ctx, sessionUser))
-	return u, found && u.Stamp == c.sessions.GetString(ctx, sessionStamp)
+	return who{User: u}, found && u.Stamp == c.sessions.GetString(ctx, sessionStamp)
 }
 
 // audit is how a user stands in the log of events: with where he calls from and by what.

@@ -24,13 +24,14 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/web/access"
 	"holdfast/internal/web/notify"
+	"holdfast/internal/web/provider"
 	"holdfast/internal/web/rest"
 )
 
 //go:embed static
 var static embed.FS
 
-// Options are what a console goes by. All are required, but for those of the store's member.
+// Options are what a console goes by. All are required, but for those of the store's member and OIDC.
 type Options struct {
 	Listen  string      // host:port
 	TLS     *tls.Config // with the host's certificate
@@ -42,6 +43,7 @@ type Options struct {
 	Store   store.Store
 	Member  *config.Member // of the store on this host; nil: there is none
 	Client  *tls.Config    // with the host's certificate, to ask the member; nil: by http
+	OIDC    *config.OIDC   // the provider by which people may log in, too; nil: none
 }
 
 // Users are those who may log in, with their sessions, and tokens of programs.
@@ -65,6 +67,8 @@ type Console struct {
 	Options
 	access   *access.Service
 	sessions *scs.SessionManager
+	begun    *scs.SessionManager // logins by the provider that have begun
+	provider *provider.Client    // nil: there is none
 	live     *live
 	contents contents
 	handler  http.Handler
@@ -103,6 +107,11 @@ func New(o Options) *Console {
 	c.sessions.ErrorFunc = func(w http.ResponseWriter, r *http.Request, err error) {
 		c.Log.Debug("console: a session", "err", err)
 		c.fails(w, r, err)
+	}
+	c.begun = begunSessions(access.Sessions{Service: o.Users})
+	c.begun.ErrorFunc = c.sessions.ErrorFunc
+	if o.OIDC != nil {
+		c.provider = provider.New(*o.OIDC, o.Log)
 	}
 	c.handler = c.routes()
 	return c
@@ -197,10 +206,11 @@ func (c *Console) routes() http.Handler {
 	mux.Handle("GET /metrics", c.readers(c.metrics()))
 	mux.HandleFunc("GET /login", c.loginPage)
 	mux.HandleFunc("POST /login", c.login)
+	c.oidcRoutes(mux)
 	mux.HandleFunc("POST /language", c.language)
 	mux.Handle("POST /logout", c.loggedIn(c.logout))
-	mux.Handle("GET /password", c.loggedIn(c.passwordPage))
-	mux.Handle("POST /password", c.loggedIn(c.password))
+	mux.Handle("GET /password", c.loggedIn(c.own(c.passwordPage)))
+	mux.Handle("POST /password", c.loggedIn(c.own(c.password)))
 	for _, p := range pages {
 		mux.Handle("GET "+p.path, c.whole(p))
 		if p.still {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store/storetest"
@@ -40,6 +41,12 @@ type site struct {
 
 func newSite(t testing.TB) *site {
 	t.Helper()
+	return newSiteBy(t, func(string) *config.OIDC { return nil })
+}
+
+// newSiteBy is a site whose people may log in by a provider, too; its settings are told the address of the console.
+func newSiteBy(t testing.TB, oidc func(url string) *config.OIDC) *site {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	x := &site{t: t, notices: &servertest.Notices{}, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
 		up: servertest.NewUpgrades(&servertest.Jobs{Now: time.Unix(1_800_000_000, 0)})}
@@ -48,12 +55,15 @@ func newSite(t testing.TB) *site {
 	api, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Access: x.access,
 		Jobs: x.up, Upgrade: x.up, Pair: x.pair, Notices: x.notices})
 	try.Must(t, err)
-	x.console = New(Options{Host: "node1", Version: "1.0.0", API: api, Users: x.access, Log: log})
+	x.Server = httptest.NewUnstartedServer(nil)
+	x.console = New(Options{Host: "node1", Version: "1.0.0", API: api, Users: x.access, Log: log,
+		OIDC: oidc("https://" + x.Listener.Addr().String())})
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { try.Must(t, x.access.Run(ctx)) })
 	wg.Go(func() { x.console.live.run(ctx) })
-	x.Server = httptest.NewTLSServer(x.console.handler)
+	x.Config.Handler = x.console.handler
+	x.StartTLS()
 	t.Cleanup(func() {
 		cancel()
 		x.CloseClientConnections()

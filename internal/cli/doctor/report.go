@@ -280,6 +280,9 @@ func (r *reporter) tell(out string, js bool, entries []support.Entry) error {
 // configuration refer to, and the environment of this program.
 func (r *reporter) secrets(ctx context.Context) ([]support.Secret, []string) {
 	paths := []string{r.node.TLS.Key, r.node.Upgrade.CredentialsFile}
+	if o := r.node.Console.OIDC; o != nil {
+		paths = append(paths, o.SecretFile)
+	}
 	for _, pattern := range []string{
 		filepath.Join(filepath.Dir(r.file), "pki", "*.key"), r.path("/etc/holdfast/pki/*.key"),
 		r.path("/etc/pki/libvirt/private/*"), r.path("/etc/pki/qemu/*key*"),
