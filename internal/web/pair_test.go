@@ -431,6 +431,7 @@ func TestPairLive(t *testing.T) {
 // TestPairInABrowser: on a telephone nothing scrolls sideways, light and dark, in both languages; a page that is open shows what
 // becomes of the pair by itself, and the space as one types.
 func TestPairInABrowser(t *testing.T) {
+	need.Drill(t, "console: pages of a pair in Chromium: as they change, at the width of a telephone, in both languages, light and dark")
 	need.Real(t, need.Programs("chromium", "chromium"))
 	x := newSite(t)
 	const width = 360
