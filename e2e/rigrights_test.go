@@ -63,6 +63,8 @@ var letIn = map[string]string{
 	"UpgradeService/GetUpgrade":  "tells",
 	"PairService/GetPair":        "tells, of a pair",
 
+	"NotificationService/ListNotifications": "tells",
+
 	"AgentService/GetBundle":       "tells",
 	"AgentService/SignCertificate": "signs for the host that asks, and nothing without a request",
 	"AgentService/GetCopy":         "of a pair, for the other node",
