@@ -2,7 +2,6 @@ package install
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"strconv"
@@ -34,30 +33,18 @@ func (r *run) console(ctx context.Context) *Console {
 	}
 	r.Tell("", "console")
 	var users []cluster.User
-	err := r.agent(ctx, &users, "user", "list")
+	err := r.agent(ctx, r.targets[0], &users, "user", "list")
 	if err == nil && len(users) == 0 {
 		var made struct {
 			Name     string `json:"name"`
 			Password string `json:"password"`
 		}
 		// Its reply may be lost: a user without a password that somebody knows is no harm.
-		err = r.agent(ctx, &made, "user", "add", FirstAdmin, "--role", string(cluster.Admin))
+		err = r.agent(ctx, r.targets[0], &made, "user", "add", FirstAdmin, "--role", string(cluster.Admin))
 		out.User, out.Password = made.Name, made.Password
 	}
 	if err != nil {
 		out.Wrong = fmt.Sprintf("no user of the console was made: %v; make one: holdfast user add %s --role %s", err, FirstAdmin, cluster.Admin)
 	}
 	return out
-}
-
-// agent runs a command of the first target's agent, and reads what it answers.
-func (r *run) agent(ctx context.Context, into any, args ...string) error {
-	a, err := r.ask(ctx, r.targets[0], Request{Do: DoAgent, Args: append(args, "-o", "json")})
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal([]byte(a.Output), into); err != nil {
-		return fmt.Errorf("holdfast %s %s: read what it answers: %w", args[0], args[1], err)
-	}
-	return nil
 }

@@ -2,7 +2,6 @@ package install
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -164,13 +163,12 @@ func (r *run) peers(ctx context.Context) []Host {
 		if in := s.facts.Installed; in == nil || !in.Active || in.Guests {
 			continue
 		}
-		a, err := r.ask(ctx, s.host, Request{Do: DoAgent, Args: []string{"host", "list", "-o", "json"}})
 		var list []struct {
 			Name   string `json:"name"`
 			Addr   string `json:"addr"`
 			Guests bool   `json:"guests_only"`
 		}
-		if err != nil || json.Unmarshal([]byte(a.Output), &list) != nil {
+		if r.agent(ctx, s.host, &list, "host", "list") != nil {
 			continue // the next one is asked
 		}
 		for _, l := range list {

@@ -2,7 +2,6 @@ package install
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -81,11 +80,8 @@ type storeStatus struct {
 }
 
 func (r *run) storeOf(ctx context.Context, h Host) (st storeStatus, err error) {
-	a, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"store", "status", "-o", "json"}})
-	if err != nil {
-		return st, err
-	}
-	return st, json.Unmarshal([]byte(a.Output), &st)
+	err = r.agent(ctx, h, &st, "store", "status")
+	return st, err
 }
 
 // away says why the others can not do without a member, "" when they can: most of them

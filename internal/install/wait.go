@@ -36,11 +36,20 @@ type status struct {
 
 // statusOf asks the agent of a host, which may have no quorum.
 func (r *run) statusOf(ctx context.Context, h Host) (st status, err error) {
-	a, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"status", "-o", "json"}})
-	if err == nil {
-		err = json.Unmarshal([]byte(a.Output), &st)
-	}
+	err = r.agent(ctx, h, &st, "status")
 	return st, err
+}
+
+// agent runs a command of the program on a host, and reads what it answers.
+func (r *run) agent(ctx context.Context, h Host, into any, args ...string) error {
+	a, err := r.ask(ctx, h, Request{Do: DoAgent, Args: append(args, "-o", "json")})
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(a.Output), into); err != nil {
+		return fmt.Errorf("holdfast %s: read what it answers: %w", strings.Join(args[:min(2, len(args))], " "), err)
+	}
+	return nil
 }
 
 // look asks the first host that answers.
