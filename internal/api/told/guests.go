@@ -6,6 +6,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/lib/text"
 )
 
 // GuestNotes are what is to be known of a guest beside its state.
@@ -39,12 +40,8 @@ const mostHostnames = 5
 // Hostnames names some hosts, and says how many there are beside.
 func Hostnames(all []cluster.HostID) string {
 	var names []string
-	for _, h := range all[:min(len(all), mostHostnames)] {
+	for _, h := range all {
 		names = append(names, string(h))
 	}
-	out := strings.Join(names, ", ")
-	if more := len(all) - len(names); more > 0 {
-		out += fmt.Sprintf(" and %d more", more)
-	}
-	return out
+	return text.Some(names, mostHostnames)
 }

@@ -4,6 +4,7 @@
 package text
 
 import (
+	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
@@ -57,6 +58,14 @@ func Cut(s string, most int) string {
 		n--
 	}
 	return s[:n] + more[:min(len(more), max(most, 0))]
+}
+
+// Some names the first of many, and says how many there are beside.
+func Some(all []string, most int) string {
+	if n := len(all) - most; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), n)
+	}
+	return strings.Join(all, ", ")
 }
 
 // Clean makes one line of a text of others, for a terminal: breaks of lines and tabs become

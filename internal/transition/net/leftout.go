@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"holdfast/internal/lib/strictyaml"
+	"holdfast/internal/lib/text"
 )
 
 // LeftOut is what a platform has and a document does not carry over: an object of a kind, or with Field an attribute of an object
@@ -52,12 +53,7 @@ type LeftOutKind struct {
 
 // String is the name, how many there are, and the first of their IDs.
 func (k LeftOutKind) String() string {
-	const most = 20
-	ids, more := k.IDs, ""
-	if len(ids) > most {
-		ids, more = ids[:most], fmt.Sprintf(" and %d more", len(k.IDs)-most)
-	}
-	return fmt.Sprintf("%s %d: %s%s", k.Name, k.Count, strings.Join(ids, ", "), more)
+	return fmt.Sprintf("%s %d: %s", k.Name, k.Count, text.Some(k.IDs, 20))
 }
 
 // KindsLeftOut are all names of what is left out, in order.

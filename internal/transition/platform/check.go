@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"holdfast/internal/lib/text"
 )
 
 // Results of checks.
@@ -180,22 +182,13 @@ func (c *checks) placement(all []Provider) {
 		case !p.There:
 			c.say(check, Fail, "start its nova-compute, which makes it", "Placement has no provider for %s", p.Host)
 		case len(p.Without) > 0:
-			c.say(check, Fail, remedy, "%s has guests without an allocation: %s", p.Host, some(p.Without))
+			c.say(check, Fail, remedy, "%s has guests without an allocation: %s", p.Host, text.Some(p.Without, mostNamed))
 		}
 		if p.There && len(p.NotIn) > 0 {
-			c.say(check, Fail, remedy, "%s is not in these aggregates of Placement, and in Nova's: %s", p.Host, some(p.NotIn))
+			c.say(check, Fail, remedy, "%s is not in these aggregates of Placement, and in Nova's: %s", p.Host, text.Some(p.NotIn, mostNamed))
 		}
 	}
 	c.well(before, check, "%d providers have the guests and aggregates that Nova has", len(all))
-}
-
-// some are the first of many.
-func some(all []string) string {
-	const most = 5
-	if n := len(all) - most; n > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), n)
-	}
-	return strings.Join(all, ", ")
 }
 
 // aggregates tells those whose hosts could not take over the guests of one of them. Guests that are bound to such an
@@ -266,3 +259,6 @@ func (p *Platform) Sizing(was *Platform) Finding {
 func Failed(all []Finding) bool {
 	return slices.ContainsFunc(all, func(f Finding) bool { return f.Result == Fail })
 }
+
+// mostNamed bounds how many of many are named.
+const mostNamed = 5
