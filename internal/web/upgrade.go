@@ -259,6 +259,3 @@ func (s *standing) age() string {
 
 // count writes a number for a text.
 func count(n int) string { return fmt.Sprint(n) }
-
-// mib writes bytes in MiB.
-func mib(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }

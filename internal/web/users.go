@@ -43,8 +43,8 @@ func (c *Console) setUser(w http.ResponseWriter, r *http.Request, v *view) {
 // removeUser removes a user, whose name was typed again.
 func (c *Console) removeUser(w http.ResponseWriter, r *http.Request, v *view) {
 	name := r.PathValue("name")
-	err := error(fail.Errorf(fail.Invalid, "name: %q was typed, want %q", r.FormValue("again"), name))
-	if r.FormValue("again") == name {
+	err := sameName(r, name)
+	if err == nil {
 		err = v.api.RemoveUser(r.Context(), name)
 	}
 	c.done(w, r, err, "/users")
