@@ -2,12 +2,14 @@
 package access
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/api"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
@@ -33,12 +35,7 @@ func userListCmd(a *command.App) *cobra.Command {
 		Short: "List the users of the console",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, js, err := a.Open(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			all, err := c.Users(cmd.Context())
+			all, js, err := command.Asked(a, cmd, func(ctx context.Context, c *api.Client) ([]cluster.User, error) { return c.Users(ctx) })
 			if err != nil {
 				return err
 			}
@@ -166,12 +163,7 @@ func tokenListCmd(a *command.App) *cobra.Command {
 		Short: "List the tokens, without their secrets",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, js, err := a.Open(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			all, err := c.Tokens(cmd.Context())
+			all, js, err := command.Asked(a, cmd, func(ctx context.Context, c *api.Client) ([]cluster.Token, error) { return c.Tokens(ctx) })
 			if err != nil {
 				return err
 			}

@@ -2,12 +2,14 @@ package ha
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/api"
 	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
@@ -35,12 +37,8 @@ it then was told last.`,
 			if err := q.Check(); err != nil {
 				return command.Usage(cmd, err)
 			}
-			c, js, err := a.Open(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			page, err := c.Guests(cmd.Context(), q)
+			page, js, err := command.Asked(a, cmd,
+				func(ctx context.Context, c *api.Client) (inventory.GuestPage, error) { return c.Guests(ctx, q) })
 			if err != nil {
 				return err
 			}

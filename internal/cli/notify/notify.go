@@ -3,12 +3,14 @@ package notify
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/api"
 	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
@@ -28,12 +30,8 @@ func listCmd(a *command.App) *cobra.Command {
 			"the last message that was taken, and the last failure with its reason.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, js, err := a.Open(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			all, err := c.Receivers(cmd.Context())
+			all, js, err := command.Asked(a, cmd,
+				func(ctx context.Context, c *api.Client) ([]cluster.Receiver, error) { return c.Receivers(ctx) })
 			if err != nil {
 				return err
 			}
@@ -95,12 +93,8 @@ func testCmd(a *command.App) *cobra.Command {
 			"call, and shows what the service answered. Quiet times do not count.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, js, err := a.Open(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			said, err := c.TestReceiver(cmd.Context(), args[0])
+			said, js, err := command.Asked(a, cmd,
+				func(ctx context.Context, c *api.Client) (string, error) { return c.TestReceiver(ctx, args[0]) })
 			if err != nil {
 				return err
 			}
