@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"holdfast/internal/cluster"
 )
 
 // OIDC is the OpenID provider by which people may log in to the console, beside the users of the cluster.
@@ -75,9 +77,7 @@ func (c *checker) oidc(console Console) {
 		if group == "" || len(group) > maxClaim || strings.ContainsFunc(group, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			c.fault(p+"roles", group, "want groups of 1 to 128 printable characters")
 		}
-		switch role := o.Roles[group]; role {
-		case "viewer", "operator", "admin":
-		default:
+		if role := o.Roles[group]; !slices.Contains(cluster.Roles, cluster.Role(role)) {
 			c.fault(field(p+"roles", group), role, "want viewer, operator or admin")
 		}
 	}

@@ -16,7 +16,10 @@ const urgent = -19
 // children inherit it. It must be called before the program is busy: threads that
 // begin meanwhile could be missed. Without the right to do so (CAP_SYS_NICE) it
 // returns an error, and everything works as before.
-func Prioritize() error {
+func Prioritize() error { return Renice(urgent) }
+
+// Renice gives all threads of this process a nice value, as Prioritize does.
+func Renice(nice int) error {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return fmt.Errorf("list own threads: %w", err)
@@ -26,7 +29,7 @@ func Prioritize() error {
 		if err != nil {
 			return fmt.Errorf("thread %s: %w", t.Name(), err)
 		}
-		if err := unix.Setpriority(unix.PRIO_PROCESS, id, urgent); err != nil {
+		if err := unix.Setpriority(unix.PRIO_PROCESS, id, nice); err != nil {
 			return fmt.Errorf("set the priority of thread %d: %w", id, err)
 		}
 	}

@@ -2,9 +2,10 @@ package send
 
 import (
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/lib/proc"
 )
 
 // Bounds of the process.
@@ -21,11 +22,6 @@ func confine() {
 		l.Cur = min(l.Cur, maxData)
 		_ = unix.Setrlimit(unix.RLIMIT_DATA, &l)
 	}
-	tasks, _ := os.ReadDir("/proc/self/task")
-	for _, t := range tasks {
-		if id, err := strconv.Atoi(t.Name()); err == nil {
-			_ = unix.Setpriority(unix.PRIO_PROCESS, id, nice)
-		}
-	}
+	_ = proc.Renice(nice)
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
 }
