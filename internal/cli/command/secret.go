@@ -45,18 +45,15 @@ func (a *App) Password(ctx context.Context, file, prompt string) (string, error)
 	if !ok || !output.IsTerminal(in) {
 		return "", fail.Errorf(fail.Invalid, "read the password: stdin is not a terminal").With("give it in a file, by --password-file")
 	}
-	if err := output.Text(a.Env.Stderr, prompt); err != nil {
-		return "", err
-	}
-	line, err := ReadHidden(ctx, in)
+	line, err := a.ReadHidden(ctx, in, prompt)
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
 	return line, output.Text(a.Env.Stderr, "\n")
 }
 
-// ReadHidden reads a line of a terminal that does not show it.
-func ReadHidden(ctx context.Context, in *os.File) (line string, err error) {
+// ReadHidden asks for a line of a terminal that does not show it, and does not from before the question on.
+func (a *App) ReadHidden(ctx context.Context, in *os.File, question string) (line string, err error) {
 	before, err := unix.IoctlGetTermios(int(in.Fd()), unix.TCGETS)
 	if err != nil {
 		return "", err
@@ -67,6 +64,9 @@ func ReadHidden(ctx context.Context, in *os.File) (line string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, unix.IoctlSetTermios(int(in.Fd()), unix.TCSETS, before)) }()
+	if err := output.Text(a.Env.Stderr, question); err != nil {
+		return "", err
+	}
 	r := Source(ctx, in)
 	var text []byte
 	for one := make([]byte, 1); len(text) < maxKeyFile; {

@@ -2,7 +2,6 @@ package installer
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +17,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
+	"holdfast/internal/install/setup"
 	"holdfast/internal/lib/fail"
 )
 
@@ -87,14 +87,11 @@ func UninstallOptions(a *command.App, cmd *cobra.Command, file, list, base strin
 	}
 	own := cmp.Or(file, install.ClusterFile)
 	_, missing := os.Stat(own)
-	var note struct {
-		Config config.Cluster `json:"config"`
-	}
-	begun, err := ReadSetup(install.SetupFile, &note)
+	note, err := setup.ReadNote(install.SetupFile)
 	switch {
 	case err != nil:
 		return o, err
-	case file == "" && begun && errors.Is(missing, fs.ErrNotExist):
+	case file == "" && note != nil && errors.Is(missing, fs.ErrNotExist):
 		o = install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Undersized: true, Domain: cluster.GuestName}
 		if o.Base, err = ReadBase(base); err != nil {
 			return o, err
@@ -114,21 +111,6 @@ func UninstallOptions(a *command.App, cmd *cobra.Command, file, list, base strin
 		o.Last = n.Host
 	}
 	return o, nil
-}
-
-// ReadSetup reads what a set-up of a pair has noted in that file, and whether one was begun.
-func ReadSetup(path string, note any) (begun bool, err error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(text, note)
-	}
-	if err != nil {
-		return false, fmt.Errorf("read the set-up that was begun: %w", err)
-	}
-	return true, nil
 }
 
 func uninstall(a *command.App, cmd *cobra.Command, o install.Options, ssh *SSHFlags, js bool) error {

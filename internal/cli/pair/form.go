@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
+	"holdfast/internal/install/setup"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
 )
@@ -37,18 +38,18 @@ func form(a *command.App, cmd *cobra.Command, s *pairSetup, begun string) error 
 		func(name string) bool { return !cmd.Flags().Changed(name) }) {
 		return nil
 	}
-	note, err := readNote(begun)
+	note, err := setup.ReadNote(begun)
 	if err != nil {
 		return err
 	}
 	if note == nil {
-		note = &setupNote{}
+		note = &setup.Note{}
 	}
 	if !cmd.Flags().Changed("device") {
-		s.device = note.Device
+		s.Device = note.Device
 	}
 	if !cmd.Flags().Changed("second-path") {
-		s.second = note.Second
+		s.Second = note.Second
 	}
 	if err := output.Text(a.Env.Stderr,
 		"What is missing is asked for. [In brackets] is what an empty line means.\n"); err != nil {
@@ -60,12 +61,12 @@ func form(a *command.App, cmd *cobra.Command, s *pairSetup, begun string) error 
 		}
 	}
 	// The default follows from the numbers.
-	least := strconv.Itoa(pair.SizeFor(s.hosts, s.vms).Database)
-	if s.hosts == note.Hosts && s.vms == note.VMs && note.Database > 0 {
+	least := strconv.Itoa(pair.SizeFor(s.Hosts, s.VMs).Database)
+	if s.Hosts == note.Hosts && s.VMs == note.VMs && note.Database > 0 {
 		least = strconv.Itoa(note.Database)
 	}
 	if err := askFor(a, cmd, question{"db-size", "Size of the database's partition, in GB", "20", least,
-		func(string) error { return databaseSize(s.db) }}); err != nil {
+		func(string) error { return setup.DatabaseSize(s.Database) }}); err != nil {
 		return err
 	}
 	text := "Answered:\n"
@@ -81,7 +82,7 @@ func form(a *command.App, cmd *cobra.Command, s *pairSetup, begun string) error 
 }
 
 // questions are those of a set-up, with the answers of one that was begun.
-func (s *pairSetup) questions(note *setupNote) []question {
+func (s *pairSetup) questions(note *setup.Note) []question {
 	number := func(n int) string {
 		if note.Hosts == 0 {
 			return ""
@@ -91,25 +92,25 @@ func (s *pairSetup) questions(note *setupNote) []question {
 	return []question{
 		{"vip", "Address at which the services are reached, with its subnet's prefix length", "172.16.60.55/16",
 			note.VIP, func(text string) error {
-				_, _, err := virtualAddress(text)
+				_, _, err := setup.VirtualAddress(text)
 				return err
 			}},
 		{"peer", "Address of the other node, whose data are replaced", "172.16.60.52", note.Peer, func(text string) error {
-			_, err := hostAddress("--peer", text)
+			_, err := setup.HostAddress("--peer", text)
 			return err
 		}},
 		{"arbiter", "Who decides when the nodes do not see each other: a third host, fence, a disk, or " +
 			"addresses to ping", "quorum:172.16.60.53", strings.Join(note.Arbiters, " "), func(text string) error {
-			x, err := arbiter(text)
+			x, err := setup.Arbiter(text)
 			if err == nil {
-				err = oneArbiter(x)
+				err = setup.OneArbiter(x)
 			}
 			return err
 		}},
 		{"hosts", "Number of hosts that the platform will have", "4", number(note.Hosts),
-			func(string) error { return count("hosts", s.hosts, 1, pair.MostHosts) }},
+			func(string) error { return setup.Counts(s.Hosts, 0) }},
 		{"vms", "Number of VMs that the platform will have", "20", number(note.VMs),
-			func(string) error { return count("vms", s.vms, 0, pair.MostVMs) }},
+			func(string) error { return setup.Counts(1, s.VMs) }},
 	}
 }
 

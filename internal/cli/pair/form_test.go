@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,8 +15,8 @@ import (
 	"holdfast/internal/cli/clitest"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/config"
+	"holdfast/internal/install/setup"
 	"holdfast/internal/lib/fail"
-	"holdfast/internal/pair/precheck"
 	"holdfast/testbed/try"
 )
 
@@ -78,7 +76,7 @@ With an empty password the keys in ~/.ssh are used.
 	if text != want {
 		t.Errorf("it said\n%s\nwant\n%s", text, want)
 	}
-	if o, err := s.options(cmd); err != nil || oneArbiter(o.Arbiters...) != nil || o.Database != 15 ||
+	if o, err := s.options(cmd); err != nil || setup.OneArbiter(o.Arbiters...) != nil || o.Database != 15 ||
 		o.VIP.String() != "172.16.60.55/16" || !s.ssh.Ask {
 		t.Errorf("%+v, %v", o, err)
 	}
@@ -144,83 +142,6 @@ func TestTheWordIsTyped(t *testing.T) {
 	}
 }
 
-// TestWhoArbitrates: what the arbiter that was asked for is in the configuration, and the second
-// path.
-func TestWhoArbitrates(t *testing.T) {
-	dir := t.TempDir()
-	fencing := filepath.Join(dir, "fencing.json")
-	const device = `{"Type": "ipmi", "Address": "10.0.0.%d", "User": "u", "Credential": "file:/etc/holdfast/bmc"}`
-	text := fmt.Sprintf(`{"n1": {"Devices": [`+device+`]}, "n2": {"Devices": [`+device+`]}}`, 21, 22)
-	try.Must(t, os.WriteFile(fencing, []byte(text), 0o600))
-	third := precheck.Node{Addr: "10.0.0.3", Facts: precheck.Facts{Name: "n3"}}
-	group, err := (&pairSetup{}).readGroup()
-	try.Must(t, err)
-	for _, c := range []struct {
-		arbiter precheck.Arbiter
-		fencing string
-		want    *config.PairArbiter
-		voters  int
-	}{
-		{precheck.Arbiter{Kind: precheck.Quorum, Addrs: []string{third.Addr}, Node: &third}, "", nil, 3},
-		{precheck.Arbiter{Kind: precheck.Fence}, fencing, &config.PairArbiter{Fence: true}, 2},
-		{precheck.Arbiter{Kind: precheck.DiskArbiter, Device: "/dev/disk/by-id/votes"}, "",
-			&config.PairArbiter{Disk: "/dev/disk/by-id/votes"}, 2},
-		{precheck.Arbiter{Kind: precheck.Ping, Addrs: []string{"10.0.0.254", "10.0.0.253"}}, "",
-			&config.PairArbiter{Ping: []string{"10.0.0.254", "10.0.0.253"}}, 2},
-	} {
-		in := precheck.Input{Arbiters: []precheck.Arbiter{c.arbiter}, Second: []string{"10.0.1.1", "10.0.1.2"}, Nodes: [2]precheck.Node{
-			{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
-		cl, err := (&pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", fencing: c.fencing}}).cluster(in, group)
-		if err != nil || !reflect.DeepEqual(cl.Pair.Arbiter, c.want) || len(cl.Node) != c.voters || !slices.Equal(cl.Pair.SecondPath, in.Second) {
-			t.Errorf("%v: arbiter %+v, hosts %v, second path %v, %v", c.arbiter.Kind, cl.Pair.Arbiter, cl.Node, cl.Pair.SecondPath, err)
-		}
-	}
-	alone := precheck.Input{Arbiters: []precheck.Arbiter{{Kind: precheck.Ping,
-		Addrs: []string{"10.0.0.1", "10.0.0.9"}}}, Nodes: [2]precheck.Node{
-		{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
-	if _, err := (&pairSetup{pairInput: pairInput{vip: "10.0.0.9/24"}}).cluster(alone, group); err == nil ||
-		!strings.Contains(err.Error(), "Pair.Arbiter.Ping[0]") {
-		t.Errorf("the pair's own addresses: %v", err)
-	}
-}
-
-// TestASetUpOnADevice: what --device and the file of --group say of it is in the configuration.
-func TestASetUpOnADevice(t *testing.T) {
-	in := precheck.Input{Arbiters: []precheck.Arbiter{{Kind: precheck.DiskArbiter, Device: "/dev/disk/by-id/votes"}}, Nodes: [2]precheck.Node{
-		{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
-	for _, c := range []struct {
-		device, group, bad string
-		want               *config.PairDevice
-	}{
-		{"", `{"Group": [{"Unit": "web.service"}]}`, "", nil},
-		{"/dev/sdb", `{"Group": [{"Unit": "web.service"}]}`, "",
-			&config.PairDevice{Disk: "/dev/sdb", Mount: setupMount, Credential: "file:" + setupDevice}},
-		{"/dev/sdb", `{"Device": {"Mount": "/data", "Minor": 3, "Credential": "file:/root/s"}}`, "",
-			&config.PairDevice{Disk: "/dev/sdb", Mount: "/data", Minor: 3, Credential: "file:/root/s"}},
-		{"", `{"Device": {"Mount": "/data"}}`, "--device is missing", nil},
-		{"/dev/sdb", `{"Device": {"Disk": "/dev/sdc"}}`, `--device: value "/dev/sdb": want "/dev/sdc"`, nil},
-		{"/dev/sdb", `{"Device": {"Disc": "/dev/sdb"}}`, `Device.Disc`, nil},
-		{"/dev/sdb", `{"Nodes": ["a", "b"]}`, `want one of Device, Database, Group, SplitBrain, Patience, HangTimeout, Timings`, nil},
-	} {
-		s := &pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", device: c.device, group: filepath.Join(t.TempDir(), "group.json")}}
-		try.Must(t, os.WriteFile(s.group, []byte(c.group), 0o600))
-		g, err := s.readGroup()
-		var cl config.Cluster
-		if err == nil {
-			cl, err = s.cluster(in, g)
-		}
-		if c.bad != "" {
-			if err == nil || !strings.Contains(err.Error(), c.bad) {
-				t.Errorf("%s with --device %q: %v, want %q", c.group, c.device, err, c.bad)
-			}
-			continue
-		}
-		if err != nil || !reflect.DeepEqual(cl.Pair.Device, c.want) {
-			t.Errorf("%s with --device %q: %+v, %v", c.group, c.device, cl.Pair, err)
-		}
-	}
-}
-
 // TestASetUpGoesOnWithTheSameValuesOnly: each value that is another one is refused and named; what is the same in other
 // words is not.
 func TestASetUpGoesOnWithTheSameValuesOnly(t *testing.T) {
@@ -235,7 +156,7 @@ func TestASetUpGoesOnWithTheSameValuesOnly(t *testing.T) {
 	settings := file("settings.json", `{"watchdog": {"device": "/dev/watchdog1"}}`)
 	begun := []string{"--vip", "10.0.0.9/24", "--peer", "10.0.0.2", "--arbiter", "quorum:10.0.0.3", "--hosts", "4",
 		"--vms", "20", "--group", group, "--fencing", fencing, "--settings", settings}
-	values := func(args []string) setupValues {
+	values := func(args []string) setup.Values {
 		t.Helper()
 		s, cmd := &pairSetup{}, &cobra.Command{}
 		s.flags(cmd)
@@ -243,13 +164,13 @@ func TestASetUpGoesOnWithTheSameValuesOnly(t *testing.T) {
 		try.Must(t, cmd.ParseFlags(args))
 		o, err := s.options(cmd)
 		try.Must(t, err)
-		_, v, err := s.planned(s.placeFlags, &o)
+		v, err := s.planned(s.placeFlags, &o)
 		try.Must(t, err)
 		return v
 	}
-	text, err := json.Marshal(setupNote{setupValues: values(begun)})
+	text, err := json.Marshal(setup.Note{Values: values(begun)})
 	try.Must(t, err)
-	note, err := readNote(file("note.json", string(text)))
+	note, err := setup.ReadNote(file("note.json", string(text)))
 	try.Must(t, err)
 	for _, c := range []struct {
 		args []string
@@ -273,14 +194,14 @@ func TestASetUpGoesOnWithTheSameValuesOnly(t *testing.T) {
 		{[]string{"--fencing", file("f2.json", `{"n2": {"Watchdog": "none"}}`)}, "--fencing: "},
 		{[]string{"--settings", file("s2.json", `{"watchdog": {"device": "/dev/watchdog2"}}`)}, "--settings: "},
 	} {
-		err := note.same(values(append(slices.Clone(begun), c.args...)))
+		err := note.Same(values(append(slices.Clone(begun), c.args...)))
 		if c.want == "" && err != nil || c.want != "" && (fail.ExitCode(err) != fail.ExitRefused || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%q: %v, want %q", c.args, err, c.want)
 		}
 	}
 	other := values([]string{"--vip", "10.0.0.9/24", "--peer", "10.0.0.2", "--arbiter", "ping:10.0.0.3,10.0.0.4",
 		"--hosts", "4", "--vms", "20"})
-	if err := note.same(other); err == nil || !strings.Contains(err.Error(),
+	if err := note.Same(other); err == nil || !strings.Contains(err.Error(),
 		`--arbiter: value "ping:10.0.0.3,10.0.0.4": it was "quorum:10.0.0.3"`) {
 		t.Errorf("another arbiter: %v", err)
 	}

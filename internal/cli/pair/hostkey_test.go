@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/cli/installer"
 	"holdfast/internal/install"
 	"holdfast/internal/install/remote"
+	"holdfast/internal/install/setup"
 	"holdfast/internal/lib/fail"
 	"holdfast/testbed/need"
 	"holdfast/testbed/try"
@@ -101,7 +102,7 @@ func TestAChangedKeyIsAskedFor(t *testing.T) {
 		}
 		if err == nil {
 			try.Must(t, h.Close())
-		} else if e := notReached("127.0.0.1", err); !strings.Contains(e.Error(), "its key has changed") ||
+		} else if e := setup.NotReached("127.0.0.1", err); !strings.Contains(e.Error(), "its key has changed") ||
 			!strings.Contains(install.RemedyOf(e), "ssh-keygen -f "+file+" -R '[127.0.0.1]:") {
 			t.Errorf("%s: %v: %s", c.name, e, install.RemedyOf(e))
 		}

@@ -20,6 +20,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
+	"holdfast/internal/install/setup"
 	"holdfast/internal/install/survey"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/precheck"
@@ -114,7 +115,7 @@ func recoverPair(a *command.App, cmd *cobra.Command, r *pairRecovery, addr strin
 	if addr != want {
 		return fail.Errorf(fail.Invalid, "PEER: value %q: want %s, the address of %s", output.Clean(addr), want, peer)
 	}
-	free, err := lockSetup(at(install.SetupLock), "recovery")
+	free, err := setup.Lock(at(install.SetupLock), "recovery")
 	if err != nil {
 		return err
 	}
@@ -151,7 +152,7 @@ func recoverPair(a *command.App, cmd *cobra.Command, r *pairRecovery, addr strin
 			return err
 		}
 	}
-	note := &setupNote{setupValues: setupValues{Peer: want}, Config: cl}
+	note := &setup.Note{Values: setup.Values{Peer: want}, Config: cl}
 	s := stages{a: a, begun: time.Now(), of: 2}
 	if err := s.next("installation"); err != nil {
 		return err
@@ -202,7 +203,7 @@ func aloneAtWork(ctx context.Context, so survey.Options) error {
 	for i, h := range append([]precheck.Arbiter{peer}, so.Arbiters...) {
 		c, err := so.Connect(ctx, h.Addrs[0], i > 0)
 		if err != nil {
-			return notReached(h.Addrs[0], err)
+			return setup.NotReached(h.Addrs[0], err)
 		}
 		begun, err := install.Begun(ctx, c)
 		if err = errors.Join(err, c.Close()); err != nil {
@@ -216,16 +217,11 @@ func aloneAtWork(ctx context.Context, so survey.Options) error {
 	return nil
 }
 
-// notReached says what to do about a host to which there is no connection.
-func notReached(addr string, err error) error {
-	return fail.Errorf(fail.Failed, "%s: %w", addr, err).With(install.RemedyOf(err))
-}
-
 // copiedAnew has the other node copy all data anew, and move aside what it has.
 func copiedAnew(ctx context.Context, so survey.Options, dataDir string) error {
 	c, err := so.Connect(ctx, so.Peer.String(), false)
 	if err != nil {
-		return notReached(so.Peer.String(), err)
+		return setup.NotReached(so.Peer.String(), err)
 	}
 	_, err = c.Ask(ctx, install.Request{Do: install.DoAnew, DataDir: dataDir})
 	if err = errors.Join(err, c.Close()); err != nil {
@@ -287,11 +283,8 @@ func mayRecover(a *command.App, cmd *cobra.Command, self, peer string) error {
 
 // placePair gives the other node the passwords, and installs on all hosts what is missing.
 func placePair(a *command.App, cmd *cobra.Command, here string, in *pairInput, f placeFlags, so survey.Options,
-	note *setupNote) error {
+	note *setup.Note) error {
 	ctx := cmd.Context()
-	if err := shareSecrets(ctx, a, so, note); err != nil {
-		return err
-	}
 	o := install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Domain: cluster.GuestName, NoFirewall: f.closed}
 	var err error
 	if o.Base, err = installer.ReadBase(f.base); err != nil {
@@ -300,13 +293,7 @@ func placePair(a *command.App, cmd *cobra.Command, here string, in *pairInput, f
 	if err := installer.Place(a, cmd, &o, &in.ssh); err != nil {
 		return err
 	}
-	o.Connect = func(ctx context.Context, h install.Host) (install.Conn, error) {
-		if h.Name == here {
-			return so.Here()
-		}
-		return so.Connect(ctx, h.Addr, note.Config.Pair.Peer(h.Name) == "")
-	}
-	res, err := install.Install(ctx, o, false)
+	res, err := setup.Place(ctx, here, so, note, o)
 	if err != nil || !res.OK {
 		return installer.Installed(cmd, res, err,
 			output.Text(a.Env.Stdout, installer.ResultText(res, true, output.PainterFor(a.Env.Stdout))))

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
+	"holdfast/internal/install/setup"
 	"holdfast/internal/lib/fail"
 	"holdfast/testbed/try"
 )
@@ -117,7 +118,7 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 	if text, err := run("yes\n", "0.0.0.2"); fail.ExitCode(err) != fail.ExitInvalid || text != "" {
 		t.Errorf("%q, %v", text, err)
 	}
-	free, err := lockSetup(filepath.Join(dir, filepath.Base(install.SetupLock)), "set-up")
+	free, err := setup.Lock(filepath.Join(dir, filepath.Base(install.SetupLock)), "set-up")
 	try.Must(t, err)
 	_, err = run("yes\n", "0.0.0.2", "secret")
 	var e *fail.Error

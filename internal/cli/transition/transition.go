@@ -223,10 +223,7 @@ func dbPassword(ctx context.Context, a *command.App) func(prompt string) (string
 		if !ok || !output.IsTerminal(in) {
 			return "", nil
 		}
-		if err := output.Text(a.Env.Stderr, prompt); err != nil {
-			return "", err
-		}
-		line, err := command.ReadHidden(ctx, in)
+		line, err := a.ReadHidden(ctx, in, prompt)
 		if errors.Is(err, io.EOF) {
 			return "", fail.Errorf(fail.Invalid, "no password was typed")
 		}

@@ -1,4 +1,4 @@
-package pair
+package setup
 
 import (
 	"bufio"
@@ -23,7 +23,7 @@ import (
 func TestTwoSetUps(t *testing.T) {
 	const helper = "HOLDFAST_TEST_SETUP_LOCK"
 	if path := os.Getenv(helper); path != "" { // the first one, which is killed
-		_, err := lockSetup(path, "recovery")
+		_, err := Lock(path, "recovery")
 		fmt.Println("locked:", err)
 		_, _ = io.Copy(io.Discard, os.Stdin) // until its parent ends
 		return
@@ -31,13 +31,13 @@ func TestTwoSetUps(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "conf", "lock")
 	refused := func(want string) {
 		t.Helper()
-		free, err := lockSetup(path, "set-up")
+		free, err := Lock(path, "set-up")
 		var e *fail.Error
 		if free != nil || !errors.As(err, &e) || fail.ExitCode(err) != fail.ExitRefused || !strings.HasPrefix(e.Message, want) {
 			t.Errorf("%v: want %q", err, want)
 		}
 	}
-	free, err := lockSetup(path, "set-up")
+	free, err := Lock(path, "set-up")
 	try.Must(t, err)
 	refused(fmt.Sprintf("a set-up is at work on this node: process %d, since %s", os.Getpid(), time.Now().Format("2006-")))
 	try.Must(t, os.WriteFile(path, nil, 0o600)) // it has not written yet who it is
@@ -61,7 +61,7 @@ func TestTwoSetUps(t *testing.T) {
 	refused(fmt.Sprintf("a recovery is at work on this node: process %d, since ", cmd.Process.Pid))
 	try.Must(t, cmd.Process.Kill())
 	_ = cmd.Wait() // killed
-	free, err = lockSetup(path, "set-up")
+	free, err = Lock(path, "set-up")
 	try.Must(t, err)
 	refused(fmt.Sprintf("a set-up is at work on this node: process %d, ", os.Getpid()))
 	try.Must(t, free())
@@ -75,7 +75,7 @@ func TestOneHasTheLock(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 200 {
-				free, err := lockSetup(path, "set-up")
+				free, err := Lock(path, "set-up")
 				if err != nil {
 					if fail.ExitCode(err) != fail.ExitRefused {
 						t.Error(err)

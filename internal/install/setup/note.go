@@ -1,26 +1,31 @@
-package pair
+package setup
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	"holdfast/internal/cli/installer"
-	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
+	"holdfast/internal/install"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 )
 
-// setupNote is in install.SetupFile: a set-up that was begun. Run again with the same values it goes on.
-type setupNote struct {
+// Note is in install.SetupFile: a set-up that was begun. Run again with the same values it goes on.
+type Note struct {
 	Begun time.Time `json:"begun"`
-	setupValues
+	Values
 	Config config.Cluster `json:"config"`
 }
 
-// setupValues are all that a set-up goes by, by its flags. What a file says is its content as it was read, in JSON.
-type setupValues struct {
+// Values are all that a set-up goes by, by its flags. What a file says is its content as it was read, in JSON.
+type Values struct {
 	VIP         string   `json:"vip"`
 	Peer        string   `json:"peer"`
 	Arbiters    []string `json:"arbiter"`
@@ -38,9 +43,9 @@ type setupValues struct {
 }
 
 // flags are the values by their flags, and whether they are a file's content.
-func (v setupValues) flags() (out []setupFlag) {
+func (v Values) flags() (out []flag) {
 	number := func(n int) string { return strconv.Itoa(n) }
-	return []setupFlag{
+	return []flag{
 		{"--vip", v.VIP, false}, {"--peer", v.Peer, false}, {"--arbiter", strings.Join(v.Arbiters, " "), false}, {"--device", v.Device, false},
 		{"--second-path", v.Second, false}, {"--hosts", number(v.Hosts), false}, {"--vms", number(v.VMs), false},
 		{"--db-size", number(v.Database), false}, {"--version-file", v.VersionFile, false}, {"--unmanaged-probe", v.Unmanaged, false},
@@ -49,13 +54,13 @@ func (v setupValues) flags() (out []setupFlag) {
 	}
 }
 
-type setupFlag struct {
+type flag struct {
 	name, value string
 	file        bool
 }
 
-// same refuses a set-up with other values than those of one that was begun.
-func (n setupNote) same(v setupValues) error {
+// Same refuses a set-up with other values than those of one that was begun.
+func (n Note) Same(v Values) error {
 	var other []string
 	is := v.flags()
 	for i, was := range n.flags() {
@@ -65,7 +70,7 @@ func (n setupNote) same(v setupValues) error {
 			other = append(other, was.name+": the file had other contents")
 		default:
 			other = append(other,
-				fmt.Sprintf("%s: value %q: it was %q", was.name, output.Clean(is[i].value), output.Clean(was.value)))
+				fmt.Sprintf("%s: value %q: it was %q", was.name, text.Clean(is[i].value), text.Clean(was.value)))
 		}
 	}
 	if len(other) == 0 {
@@ -75,11 +80,28 @@ func (n setupNote) same(v setupValues) error {
 		With("go on with those values; or take it back: holdfast uninstall")
 }
 
-// readNote reads what a set-up has noted; nil: none was begun.
-func readNote(path string) (*setupNote, error) {
-	var n setupNote
-	if begun, err := installer.ReadSetup(path, &n); err != nil || !begun {
-		return nil, err
+// ReadNote reads what a set-up has noted; nil: none was begun.
+func ReadNote(path string) (*Note, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var n Note
+	if err == nil {
+		err = json.Unmarshal(raw, &n)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the set-up that was begun: %w", err)
 	}
 	return &n, nil
+}
+
+// Begin notes what will be done, after which it is done, in install.SetupFile.
+func Begin(v Values, cl config.Cluster) (*Note, error) {
+	n := &Note{Begun: time.Now().UTC(), Values: v, Config: cl}
+	raw, err := json.MarshalIndent(n, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return n, durable.WriteFile(install.SetupFile, append(raw, '\n'), 0o600)
 }

@@ -1,4 +1,4 @@
-package pair
+package setup
 
 import (
 	"encoding/json"
@@ -11,23 +11,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/cli/output"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 )
 
-// lockSetup keeps a second set-up or recovery away from this node: fail.Refused says who is at it.
-func lockSetup(path, what string) (free func() error, err error) {
+// Lock keeps a second set-up or recovery away from this node: fail.Refused says who is at it.
+func Lock(path, what string) (free func() error, err error) {
 	f, err := lockFile(path)
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(install.AtWork{What: what, PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second)})
+	raw, err := json.Marshal(install.AtWork{What: what, PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second)})
 	if err == nil {
 		err = f.Truncate(0)
 	}
 	if err == nil {
-		_, err = f.WriteAt(append(text, '\n'), 0)
+		_, err = f.WriteAt(append(raw, '\n'), 0)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
@@ -83,7 +83,7 @@ func lockedBy(f *os.File) error {
 	}
 	refused := fail.Errorf(fail.Refused, "a set-up or a recovery of a pair is at work on this node")
 	if w != nil {
-		refused = fail.Errorf(fail.Refused, "a %s is at work on this node: process %d, since %s", output.Clean(w.What), w.PID,
+		refused = fail.Errorf(fail.Refused, "a %s is at work on this node: process %d, since %s", text.Clean(w.What), w.PID,
 			w.Since.Local().Format(time.DateTime))
 	}
 	return refused.With("wait for its end")
