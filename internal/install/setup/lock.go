@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/install"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/text"
 )
@@ -37,7 +38,7 @@ func Lock(path, what string) (free func() error, err error) {
 
 // lockFile opens and locks a file. One that is removed meanwhile, by who had the lock, does not count.
 func lockFile(path string) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := durable.MakeDirs(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
 	for {

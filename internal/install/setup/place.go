@@ -61,7 +61,7 @@ func shareSecrets(ctx context.Context, so survey.Options, note *Note) error {
 		secret, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			secret = []byte(rand.Text() + "\n")
-			if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
+			if err = durable.MakeDirs(filepath.Dir(path), 0o755); err == nil {
 				err = durable.WriteFile(path, secret, 0o600)
 			}
 		}
