@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"holdfast/internal/api"
+	"holdfast/internal/web/layout"
 )
 
 // orders are what changes something, by path. Who may do what is decided by the API.
@@ -36,5 +37,5 @@ func (c *Console) done(w http.ResponseWriter, r *http.Request, err error, to str
 // maintenance begins or ends the maintenance of a host.
 func (c *Console) maintenance(w http.ResponseWriter, r *http.Request, v *view) {
 	on := r.FormValue("on") == "true"
-	c.done(w, r, v.api.SetMaintenance(r.Context(), r.PathValue("host"), on, api.NewKey()), local(r.FormValue("back")))
+	c.done(w, r, v.api.SetMaintenance(r.Context(), r.PathValue("host"), on, api.NewKey()), layout.Local(r.FormValue("back")))
 }

@@ -229,7 +229,7 @@ func (c *Console) editConfiguration(w http.ResponseWriter, r *http.Request, v *v
 		return
 	}
 	c.live.fill(v)
-	v.page, v.Title, v.at = editPage, v.T(editPage.title), editPage.path
+	v.page, v.Title, v.At = editPage, v.T(editPage.title), editPage.path
 	e, err := typed(r)
 	if err != nil {
 		c.fails(w, r, err)
@@ -244,7 +244,7 @@ func (c *Console) editConfiguration(w http.ResponseWriter, r *http.Request, v *v
 	}
 	code := http.StatusOK
 	if err := v.check(r.Context(), &e); err != nil {
-		v.fail(err)
+		v.Fail(err)
 		code = httpCode(err)
 	}
 	c.show(w, r, code, whole(v, editor(v, e)))
@@ -261,7 +261,7 @@ func (c *Console) kept(next http.Handler) http.Handler {
 		v.Title = v.T("Log in")
 		err := fail.Errorf(fail.Denied, "You are no longer logged in. Nothing was checked, and nothing was imported.").
 			With("log in on another page, then reload this one: your browser sends your text again")
-		v.fail(err)
+		v.Fail(err)
 		c.show(w, r, httpCode(err), loginAgain(v))
 	})
 }
@@ -372,10 +372,10 @@ func (c *Console) importConfiguration(w http.ResponseWriter, r *http.Request, v 
 	switch {
 	case err != nil:
 		err = v.meanwhile(r.Context(), &e, err)
-		v.fail(err)
+		v.Fail(err)
 		c.show(w, r, httpCode(err), whole(v, editor(v, e)))
 	case len(done.Warnings) > 0:
-		v.Title, v.at = v.T("It is imported"), configurationPage.path
+		v.Title, v.At = v.T("It is imported"), configurationPage.path
 		c.show(w, r, http.StatusOK, whole(v, imported(v, done)))
 	default:
 		http.Redirect(w, r, fmt.Sprintf("/configuration/revisions/%d", done.Number), http.StatusSeeOther)

@@ -8,15 +8,6 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-// fail shows an error on the page.
-func (v *view) fail(err error) {
-	v.Failed, v.Message = true, v.T(err.Error())
-	var e *fail.Error
-	if errors.As(err, &e) {
-		v.Remedy = v.T(e.Remedy)
-	}
-}
-
 // httpCode is the status of HTTP for an error.
 func httpCode(err error) int {
 	var e *fail.Error
@@ -33,7 +24,7 @@ func httpCode(err error) int {
 func (c *Console) fails(w http.ResponseWriter, r *http.Request, err error) {
 	v := c.view(r)
 	v.Title = v.T("It failed")
-	v.fail(err)
+	v.Fail(err)
 	c.show(w, r, httpCode(err), message(v))
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/a-h/templ"
 
 	"holdfast/internal/web/help"
+	"holdfast/internal/web/layout"
 )
 
 // Pages of the help.
@@ -73,7 +74,7 @@ func helpPart(_ context.Context, v *view) (templ.Component, error) {
 // helpTextPart is one page, in the language of the reader unless the address asks for another.
 func helpTextPart(_ context.Context, v *view) (templ.Component, error) {
 	lang := v.Lang
-	if asked := v.query("language"); catalogues[asked] != nil {
+	if asked := v.query("language"); layout.Known(asked) {
 		lang = asked
 	}
 	p := help.All().Page(v.arg("name"), lang)

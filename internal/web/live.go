@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/clock"
+	"holdfast/internal/web/layout"
 )
 
 // live follows the status for all pages that are open: one stream for all viewers, and a part of a page is made once for
@@ -155,7 +156,7 @@ type part struct {
 
 // part makes the live part of a page, once for all who have the same rights and language.
 func (l *live) part(ctx context.Context, p *page, v *view, version int) (string, error) {
-	key := fmt.Sprintf("%s %s %s", v.at, v.Lang, v.User.Role)
+	key := fmt.Sprintf("%s %s %s", v.At, v.Lang, v.User.Role)
 	l.mu.Lock()
 	x := l.parts[key]
 	if x == nil {
@@ -172,8 +173,8 @@ func (l *live) part(ctx context.Context, p *page, v *view, version int) (string,
 		var b strings.Builder
 		body, err := p.make(ctx, v)
 		if err != nil {
-			v.fail(err)
-			body = said(v)
+			v.Fail(err)
+			body = layout.Said(&v.View)
 		}
 		x.err = body.Render(ctx, &b)
 		x.text = b.String()

@@ -5,6 +5,7 @@ import (
 
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/web/access"
+	"holdfast/internal/web/layout"
 )
 
 // loginPage asks for a name and a password.
@@ -18,26 +19,26 @@ func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
 	any, err := c.access.Any(r.Context())
 	switch {
 	case err != nil:
-		v.fail(err)
+		v.Fail(err)
 	case !any:
 		v.Message = v.T("There is no user yet. Make the first one on a host: holdfast user add NAME --role admin")
 	case c.provider != nil && r.URL.Query().Has(leftProvider):
 		v.Message = v.T("You are logged out here. Your session at " + c.issuer() + " goes on: end it there, too, on a computer that others use.")
 	}
-	c.show(w, r, http.StatusOK, loginForm(v, c.issuer(), "", local(r.URL.Query().Get("next"))))
+	c.show(w, r, http.StatusOK, loginForm(v, c.issuer(), "", layout.Local(r.URL.Query().Get("next"))))
 }
 
 // login lets somebody in.
 func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	v := c.view(r)
 	v.Title = v.T("Log in")
-	name, next := r.FormValue("name"), local(r.FormValue("next"))
+	name, next := r.FormValue("name"), layout.Local(r.FormValue("next"))
 	u, err := c.access.Login(r.Context(), name, r.FormValue("password"), source(r))
 	if err == nil {
 		err = c.enter(r.Context())
 	}
 	if err != nil {
-		v.fail(err)
+		v.Fail(err)
 		c.Log.Info("console: a login failed", "user", name, "from", access.Address(r), "err", err)
 		c.show(w, r, httpCode(err), loginForm(v, c.issuer(), name, next))
 		return
@@ -85,7 +86,7 @@ func (c *Console) password(w http.ResponseWriter, r *http.Request, v *view) {
 		err = c.sessions.RenewToken(r.Context())
 	}
 	if err != nil {
-		v.fail(err)
+		v.Fail(err)
 		c.show(w, r, httpCode(err), passwordForm(v))
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/web/access"
+	"holdfast/internal/web/layout"
 	"holdfast/internal/web/provider"
 )
 
@@ -59,7 +60,7 @@ func (c *Console) oidcRoutes(mux *http.ServeMux) {
 
 // beginOIDC sends the browser to the provider.
 func (c *Console) beginOIDC(w http.ResponseWriter, r *http.Request) {
-	next := local(r.URL.Query().Get("next"))
+	next := layout.Local(r.URL.Query().Get("next"))
 	if _, is := c.user(r.Context()); is {
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
@@ -88,7 +89,7 @@ func (c *Console) endOIDC(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	next := local(begun.Next)
+	next := layout.Local(begun.Next)
 	u, err := c.provider.Finish(r.Context(), begun, r.URL.Query())
 	if err != nil {
 		c.noLogin(w, r, next, err)
@@ -113,8 +114,8 @@ func (c *Console) endOIDC(w http.ResponseWriter, r *http.Request) {
 // noLogin shows why a login by the provider did not come about, above the way in for users of the cluster.
 func (c *Console) noLogin(w http.ResponseWriter, r *http.Request, next string, err error) {
 	v := c.view(r)
-	v.Title, v.Path, v.at = v.T("Log in"), "/login", "/login"
-	v.fail(err)
+	v.Title, v.Path, v.At = v.T("Log in"), "/login", "/login"
+	v.Fail(err)
 	c.Log.Info("console: a login by the OpenID provider failed", "from", access.Address(r), "err", err)
 	c.show(w, r, httpCode(err), loginForm(v, c.issuer(), "", next))
 }

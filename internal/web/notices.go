@@ -35,7 +35,7 @@ func (c *Console) testReceiver(w http.ResponseWriter, r *http.Request, v *view) 
 	said, err := v.api.TestReceiver(r.Context(), name)
 	v.Title = v.T("A test of " + name)
 	if err != nil {
-		v.fail(err)
+		v.Fail(err)
 		c.show(w, r, httpCode(err), tested(v, ""))
 		return
 	}

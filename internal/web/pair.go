@@ -63,7 +63,7 @@ func pairOf(ctx context.Context, v *view) (*pairNow, error) {
 func pairPart(ctx context.Context, v *view) (templ.Component, error) {
 	x, err := pairOf(ctx, v)
 	if isUnavailable(err) {
-		v.fail(err)
+		v.Fail(err)
 		return pairUnread(v), nil
 	}
 	if err != nil {
@@ -144,7 +144,7 @@ func (x *pairNow) recoverCommand() string {
 
 // node reports whether this host is one of the two nodes, as far as it is known.
 func (x *pairNow) node() bool {
-	return len(x.Nodes) == 0 || slices.ContainsFunc(x.Nodes, func(n cluster.PairNode) bool { return n.Host == x.Host })
+	return len(x.Nodes) == 0 || slices.ContainsFunc(x.Nodes, func(n cluster.PairNode) bool { return string(n.Host) == x.Host })
 }
 
 // complete says of a node's copy whether it has every acknowledged write.
@@ -277,7 +277,7 @@ func pairStopPart(_ context.Context, v *view) (templ.Component, error) {
 func pairResolvePart(ctx context.Context, v *view) (templ.Component, error) {
 	x, err := pairOf(ctx, v)
 	if isUnavailable(err) { // a node of a pair without a third voter may wait for a person
-		v.fail(err)
+		v.Fail(err)
 		return pairKeepUnread(v), nil
 	}
 	if err != nil {

@@ -80,7 +80,7 @@ func resolvePair(r *http.Request, v *view) error {
 
 // beginPair begins with the data of this host, whose name was typed.
 func beginPair(r *http.Request, v *view) error {
-	if err := sameName(r, string(v.Host)); err != nil {
+	if err := sameName(r, v.Host); err != nil {
 		return err
 	}
 	return v.api.BeginPair(r.Context())

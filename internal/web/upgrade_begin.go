@@ -70,7 +70,7 @@ func (c *Console) beginning(w http.ResponseWriter, r *http.Request, v *view) (*b
 func (c *Console) showBeginning(w http.ResponseWriter, r *http.Request, b *beginning, err error) {
 	code := http.StatusOK
 	if err != nil {
-		b.view.fail(err)
+		b.view.Fail(err)
 		code = httpCode(err)
 	} else if b.Refused {
 		code = http.StatusConflict

@@ -67,7 +67,7 @@ func longAnswer(w http.ResponseWriter) error {
 
 // trouble answers with what has failed, and a way back.
 func (c *Console) trouble(w http.ResponseWriter, r *http.Request, v *view, err error) {
-	v.fail(err)
+	v.Fail(err)
 	c.show(w, r, httpCode(err), whole(v, failedPage(v)))
 }
 

@@ -15,25 +15,18 @@ import (
 	"holdfast/internal/lib/admit"
 	"holdfast/internal/server"
 	"holdfast/internal/web/access"
+	"holdfast/internal/web/layout"
 )
 
 // view is what every page is made of.
 type view struct {
-	Lang    string // en or zh
-	T       func(string) string
-	User    who
-	Path    string
-	Title   string
-	Host    cluster.HostID // that serves it
-	Version string
-	Status  cluster.Status
-	Report  told.Report
-	Events  []cluster.Event // newest first
-	page    *page           // nil: of none that changes by itself
-	at      string          // path and query of what is shown
-	Message string          // what became of what was asked for
-	Failed  bool            // and that it has failed
-	Remedy  string
+	layout.View
+	User   who
+	Path   string
+	Status cluster.Status
+	Report told.Report
+	Events []cluster.Event // newest first
+	page   *page           // nil: of none that changes by itself
 
 	works bool // this host takes part in jobs
 
@@ -52,17 +45,7 @@ func (v *view) May(r cluster.Role) bool { return v.User.Role.May(r) }
 
 // view makes what all pages have in common.
 func (c *Console) view(r *http.Request) *view {
-	l := languageOf(r)
-	return &view{Lang: l, T: catalogues[l]().Text, Path: strings.TrimPrefix(r.URL.Path, "/live"), r: r,
-		at: strings.TrimPrefix(r.URL.RequestURI(), "/live"), Host: c.Host, Version: c.Version, works: c.API.Works()}
-}
-
-// local is a path of this console; what leads elsewhere becomes the first page.
-func local(path string) string {
-	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsAny(path, "\\\r\n") {
-		return "/"
-	}
-	return path
+	return &view{View: layout.New(r, string(c.Host), c.Version), Path: strings.TrimPrefix(r.URL.Path, "/live"), r: r, works: c.API.Works()}
 }
 
 // Keys of a session.

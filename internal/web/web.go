@@ -3,19 +3,16 @@ package web
 import (
 	"context"
 	"crypto/tls"
-	"embed"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
-	"github.com/klauspost/compress/gzhttp"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -23,13 +20,11 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/web/access"
+	"holdfast/internal/web/layout"
 	"holdfast/internal/web/notify"
 	"holdfast/internal/web/provider"
 	"holdfast/internal/web/rest"
 )
-
-//go:embed static
-var static embed.FS
 
 // Options are what a console goes by. All are required, but for those of the store's member and OIDC.
 type Options struct {
@@ -200,14 +195,14 @@ func (c *Console) admitted(ln net.Listener) net.Listener {
 // routes has all pages.
 func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /static/", cached(http.FileServerFS(static)))
+	mux.Handle("GET /static/", layout.Static())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { write(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", c.ready)
 	mux.Handle("GET /metrics", c.readers(c.metrics()))
 	mux.HandleFunc("GET /login", c.loginPage)
 	mux.HandleFunc("POST /login", c.login)
 	c.oidcRoutes(mux)
-	mux.HandleFunc("POST /language", c.language)
+	mux.HandleFunc("POST /language", layout.SetLanguage)
 	mux.Handle("POST /logout", c.loggedIn(c.logout))
 	mux.Handle("GET /password", c.loggedIn(c.own(c.passwordPage)))
 	mux.Handle("POST /password", c.loggedIn(c.own(c.password)))
@@ -228,7 +223,7 @@ func (c *Console) routes() http.Handler {
 	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
 	all := http.NewServeMux()
-	all.Handle("/", headers(compressed(protection.Handler(bounded(c.sessions.LoadAndSave(mux))))))
+	all.Handle("/", layout.Headers(layout.Compressed(protection.Handler(bounded(c.sessions.LoadAndSave(mux))))))
 	// Programs have a token in a header, which no browser sends by itself: another site can not have it do anything. Cookies
 	// are not read there.
 	all.Handle("/api/", rest.New(c.API, c.access, c.Log))
@@ -244,35 +239,6 @@ func (c *Console) ready(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	write(w, "ok\n")
-}
-
-// compressed has pages and what they load be compressed. Answers to forms are not: some have a password for once beside
-// what was typed.
-func compressed(next http.Handler) http.Handler {
-	pages := gzhttp.GzipHandler(next)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet || strings.HasPrefix(r.URL.Path, "/live/") { // a stream is sent part by part
-			next.ServeHTTP(w, r)
-			return
-		}
-		pages.ServeHTTP(w, r)
-	})
-}
-
-// headers are those of every answer: no other site frames, scripts or reads these pages.
-func headers(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "+
-			"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Cache-Control", "no-store")
-		next.ServeHTTP(w, r)
-	})
 }
 
 // bounded bounds the body of a request, and the time for it and for its answer; streams go on by a time of their own.
@@ -297,14 +263,6 @@ func bounded(next http.Handler) http.Handler {
 				r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 			}
 		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// cached lets a browser keep a file for a day; the names in pages change with the version.
-func cached(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "public, max-age=86400, immutable")
 		next.ServeHTTP(w, r)
 	})
 }

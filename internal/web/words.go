@@ -10,14 +10,6 @@ import (
 	"holdfast/internal/cluster"
 )
 
-// alertRole has a screen reader say at once what has failed.
-func alertRole(v *view) string {
-	if v.Failed {
-		return "alert"
-	}
-	return "status"
-}
-
 func first[T any](all []T, n int) []T { return all[:min(n, len(all))] }
 
 // newestOf are the last n of a list whose newest is the last, newest first.

@@ -217,7 +217,9 @@ func (r *reader) inCLI() bool {
 func (r *reader) ofOtherTool() bool { return r.dir == "internal/cli/zsha" && r.file != "crm.go" }
 
 // onPages says whether the file has pages of the console, most of whose strings are markup.
-func (r *reader) onPages() bool { return r.dir == "internal/web" }
+func (r *reader) onPages() bool {
+	return slices.Contains([]string{"internal/web", "internal/web/first", "internal/web/layout"}, r.dir)
+}
 
 // whole takes a text of a page, also one of a single word.
 func (r *reader) whole(e ast.Expr) {
