@@ -172,16 +172,7 @@ func (s *SSHFlags) changed(ctx context.Context, a *command.App, h install.Host, 
 
 // Connector makes connections on which a host answers.
 func (s *SSHFlags) Connector(p remote.Program) func(context.Context, install.Host) (install.Conn, error) {
-	return func(ctx context.Context, h install.Host) (install.Conn, error) {
-		c, err := remote.Connect(ctx, h.Name, h.Addr, s.Opt)
-		if err != nil {
-			return nil, err
-		}
-		if err := c.Begin(ctx, p); err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
-		return c, nil
-	}
+	return remote.Connector(s.Opt, p)
 }
 
 func installCmd(a *command.App) *cobra.Command {

@@ -10,5 +10,5 @@ import (
 
 // Commands are the commands of an installation.
 func Commands(a *command.App) []*cobra.Command {
-	return []*cobra.Command{installCmd(a), adoptCmd(a), uninstallCmd(a), certificatesCmd(a)}
+	return []*cobra.Command{installCmd(a), adoptCmd(a), uninstallCmd(a), certificatesCmd(a), consoleCmd(a)}
 }

@@ -41,6 +41,7 @@ type Options struct {
 	Port       int               // 0: 22
 	Password   string            // "": none
 	Identity   string            // file of a private key; "": the usual ones of this user, and those of the SSH agent
+	Key        []byte            // a private key in place of all those; nil: none
 	KnownHosts string            // file; "": the user's known_hosts, and the system's
 	Pinned     map[string]string // fingerprints of keys that were confirmed, by IP:PORT
 }
@@ -245,7 +246,13 @@ func (o Options) Remember(keys []*UnknownKey) (err error) {
 // auth are the ways to log in.
 func (o Options) auth() ([]ssh.AuthMethod, error) {
 	var signers []ssh.Signer
-	if o.Identity != "" {
+	if o.Key != nil {
+		s, err := parsed(o.Key)
+		if err != nil {
+			return nil, fmt.Errorf("read the private key: %w", err)
+		}
+		signers = append(signers, s)
+	} else if o.Identity != "" {
 		s, err := signer(o.Identity)
 		if err != nil {
 			return nil, fmt.Errorf("read the private key %s: %w", o.Identity, err)
@@ -255,7 +262,7 @@ func (o Options) auth() ([]ssh.AuthMethod, error) {
 		signers = usual()
 	}
 	out := []ssh.AuthMethod{ssh.PublicKeys(signers...)}
-	if sock := os.Getenv("SSH_AUTH_SOCK"); sock != "" && o.Identity == "" {
+	if sock := os.Getenv("SSH_AUTH_SOCK"); sock != "" && o.Identity == "" && o.Key == nil {
 		out[0] = ssh.PublicKeysCallback(func() ([]ssh.Signer, error) { return append(fromAgent(sock), signers...), nil })
 	}
 	if o.Password != "" {
@@ -278,6 +285,10 @@ func signer(file string) (ssh.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parsed(raw)
+}
+
+func parsed(raw []byte) (ssh.Signer, error) {
 	s, err := ssh.ParsePrivateKey(raw)
 	if errors.As(err, new(*ssh.PassphraseMissingError)) {
 		return nil, errors.New("it has a passphrase: add it to an SSH agent (ssh-add)")

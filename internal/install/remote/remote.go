@@ -59,6 +59,20 @@ func Connect(ctx context.Context, name, addr string, opt Options) (*Host, error)
 	return h, err
 }
 
+// Connector makes connections on which a host answers.
+func Connector(opt Options, p Program) func(context.Context, install.Host) (install.Conn, error) {
+	return func(ctx context.Context, h install.Host) (install.Conn, error) {
+		c, err := Connect(ctx, h.Name, h.Addr, opt)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.Begin(ctx, p); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		return c, nil
+	}
+}
+
 func connect(ctx context.Context, name, at string, opt Options, conf *ssh.ClientConfig) (*Host, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()

@@ -1,0 +1,88 @@
+package first
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/internal/api/told"
+	"holdfast/internal/install"
+	"holdfast/internal/lib/fail"
+)
+
+// stageWord is a stage in a word or two.
+func stageWord(v *view, s stage) string {
+	switch s {
+	case connecting:
+		return v.T("connects to the hosts")
+	case unknown:
+		return v.T("keys to compare")
+	case checking:
+		return v.T("checks run")
+	case checked:
+		return v.T("can be made")
+	case refused:
+		return v.T("a check has failed")
+	case making:
+		return v.T("under way")
+	case made:
+		return v.T("done")
+	}
+	return v.T("failed")
+}
+
+// stageTone is the class of a stage.
+func stageTone(s stage) string {
+	return map[stage]string{connecting: "accent", unknown: "warn", checking: "accent", checked: "good", refused: "bad", making: "accent",
+		made: "good", failed: "bad"}[s]
+}
+
+// seconds is when a line was told.
+func seconds(l line) string { return fmt.Sprintf("%.1f s", l.At.Seconds()) }
+
+// worst are the findings that did not pass, those that failed first.
+func worst(all []install.Finding) (out []install.Finding) {
+	for _, result := range []string{install.Fail, install.Warn} {
+		for _, f := range all {
+			if f.Result == result {
+				out = append(out, f)
+			}
+		}
+	}
+	return out
+}
+
+// passed are those that did.
+func passed(all []install.Finding) []install.Finding {
+	return slices.DeleteFunc(slices.Clone(all), func(f install.Finding) bool { return f.Result != install.Pass })
+}
+
+// checkName is the name of a check in the reader's language: as "check NAME" where it is the name of something else, too.
+func checkName(v *view, name string) string {
+	name = told.Clean(name)
+	if said := v.T("check " + name); !strings.Contains(said, "check ") {
+		return said
+	}
+	return v.T(name)
+}
+
+// remedyOf is what to do about an error; "": it does not say.
+func remedyOf(err error) string {
+	var e *fail.Error
+	if errors.As(err, &e) {
+		return e.Remedy
+	}
+	return ""
+}
+
+// addresses are those of the consoles of what was made.
+func addresses(w *work) []string {
+	if w == nil {
+		return nil
+	}
+	if s, _ := w.now(); s.Result != nil && s.Result.Console != nil {
+		return s.Result.Console.Addresses
+	}
+	return nil
+}
