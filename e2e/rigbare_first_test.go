@@ -129,6 +129,27 @@ func (f *firstRun) keys(t *testing.T, want ...string) {
 	f.next(t)
 }
 
+// stands waits until it stands, or has failed.
+func (f *firstRun) stands(t *testing.T) {
+	t.Helper()
+	var text string
+	defer func() {
+		if t.Failed() {
+			t.Logf("the page has %s", text)
+		}
+	}()
+	try.Until(t, "it to stand", func() bool {
+		now, err := browser.Try[string](f.Browser, "document.querySelector('main').textContent")
+		if err != nil {
+			return false // between two pages
+		}
+		if text = now; strings.Contains(text, "Check again") {
+			t.Fatal("it has failed")
+		}
+		return strings.Contains(text, "It stands")
+	})
+}
+
 // ends ends the first run by its page.
 func (f *firstRun) ends(t *testing.T) {
 	t.Helper()
@@ -176,7 +197,7 @@ func TestFirstRun(t *testing.T) {
 	f.Waits(t, "main", "Something was begun here")
 	f.Go(t, f.at+"/work", "main")
 	f.next(t)
-	f.Waits(t, "main", "It stands")
+	f.stands(t)
 	f.Waits(t, "main", "The management VM runs on h")
 	b.logsIn(t, &install.Console{
 		Addresses: browser.Value[[]string](t, f.Browser, "[...document.querySelectorAll('main ul a')].map(a => a.href.replace(/\\/$/, ''))"),
@@ -213,6 +234,7 @@ func TestFirstRunOfAPair(t *testing.T) {
 		f.Fill(t, "textarea[name=group]", text(t, map[string]any{"Group": cl.Pair.Group[:1], "Database": map[string]any{
 			"OptionFile": cl.Pair.Database.OptionFile, "Datadir": cl.Pair.Database.Datadir}}))
 		f.Fill(t, "textarea[name=settings]", text(t, lab.BareSettings()))
+		f.Fill(t, "textarea[name=fencing]", text(t, cl.Fencing))
 		f.Fill(t, "input[name=password]", b.password)
 		f.next(t)
 	}
@@ -229,7 +251,7 @@ func TestFirstRunOfAPair(t *testing.T) {
 	f.next(t)
 	f.Waits(t, "main ol", "the copy of all data")
 	f.Go(t, f.at+"/work", "main")
-	f.Waits(t, "main", "It stands")
+	f.stands(t)
 	f.Waits(t, "main", "the other node could take them over")
 	f.ends(t)
 	b.exe = install.Command

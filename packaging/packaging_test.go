@@ -61,18 +61,20 @@ func TestUnit(t *testing.T) {
 	}
 }
 
-// TestSystemdTakesTheUnit lets systemd judge the whole.
-func TestSystemdTakesTheUnit(t *testing.T) {
+// TestSystemdTakesTheUnits lets systemd judge the whole of each.
+func TestSystemdTakesTheUnits(t *testing.T) {
 	need.Real(t, need.Programs("systemd", "systemd-analyze"))
-	raw, err := os.ReadFile("files/holdfast.service")
-	if err != nil {
-		t.Fatal(err)
-	}
-	unit := filepath.Join(t.TempDir(), "holdfast.service")
-	write(t, unit, strings.ReplaceAll(string(raw), "/opt/holdfast/bin/holdfast", "/bin/true"), 0o644) // it wants to see the program
-	if out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no",
-		unit).CombinedOutput(); err != nil || bytes.Contains(out, []byte("holdfast.service:")) {
-		t.Errorf("systemd-analyze verify: %v: %s", err, out)
+	for _, name := range []string{"holdfast.service", "holdfast-console.service"} {
+		raw, err := os.ReadFile("files/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unit := filepath.Join(t.TempDir(), name)
+		write(t, unit, strings.ReplaceAll(string(raw), "/opt/holdfast/bin/holdfast", "/bin/true"), 0o644) // it wants to see the program
+		if out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no",
+			unit).CombinedOutput(); err != nil || bytes.Contains(out, []byte(name+":")) {
+			t.Errorf("systemd-analyze verify: %v: %s", err, out)
+		}
 	}
 }
 

@@ -25,6 +25,9 @@ const Link = "/usr/bin/holdfast"
 //go:embed holdfast.service
 var unit []byte
 
+//go:embed holdfast-console.service
+var console []byte
+
 //go:embed holdfast.tmpfiles
 var tmpfiles []byte
 
@@ -41,6 +44,7 @@ type File struct {
 func All(root, zsha *cobra.Command) ([]File, error) {
 	all := []File{
 		{Path: "/usr/lib/systemd/system/holdfast.service", Mode: 0o644, Content: unit},
+		{Path: "/usr/lib/systemd/system/holdfast-console.service", Mode: 0o644, Content: console},
 		{Path: "/usr/lib/tmpfiles.d/holdfast.conf", Mode: 0o644, Content: tmpfiles},
 		{Path: Link, Target: Program},
 	}

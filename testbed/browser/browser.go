@@ -135,10 +135,15 @@ func (b *Browser) Picture(t testing.TB) []byte {
 	return img
 }
 
+// Try is what a script gives on the page. It fails between two pages.
+func Try[T any](b *Browser, script string) (T, error) {
+	return chromedp.Run(b.ctx, chromedp.Evaluate[T](script))
+}
+
 // Value is what a script gives on the page.
 func Value[T any](t testing.TB, b *Browser, script string) T {
 	t.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](script))
+	v, err := Try[T](b, script)
 	if err != nil {
 		t.Fatalf("%s: %v", script, err)
 	}

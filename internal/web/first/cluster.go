@@ -71,7 +71,8 @@ func (p *clusterPlan) consequences(v *view) []string {
 	for _, h := range p.hosts() {
 		names = append(names, h.Name)
 	}
-	out := []string{v.T("Holdfast is installed on " + strings.Join(names, ", ") + ": the program, its settings, certificates and its unit of systemd.")}
+	out := []string{v.T("Holdfast is installed on " + strings.Join(names, ", ") +
+		": the program, its settings, certificates and its unit of systemd.")}
 	if p.closed {
 		out = append(out, v.T("Their firewalls are left alone: you open the ports yourself."))
 	} else {
@@ -139,12 +140,15 @@ func (r *Run) cluster(w http.ResponseWriter, q *http.Request, v *view) {
 		}
 	}
 	for _, x := range warnings {
-		p.warnings = append(p.warnings, install.Finding{Check: "configuration", Result: install.Warn, Finding: strings.TrimPrefix(x.Path+": "+x.Text, ": ")})
+		p.warnings = append(p.warnings, install.Finding{Check: "configuration", Result: install.Warn,
+			Finding: strings.TrimPrefix(x.Path+": "+x.Text, ": ")})
 	}
 	if len(faults) == 0 && cl.Type == config.PairConf {
 		f.wrong("text", fail.Errorf(fail.Invalid, "Type: value %q: a pair is made on a page of its own", cl.Type))
 	}
-	p.base = f.base()
+	if asText {
+		p.base = f.base()
+	}
 	ssh := f.login(r.KnownHosts)
 	if len(f.faults) > 0 {
 		v.Fail(fail.Errorf(fail.Invalid, "Something is missing or wrong below. Nothing was begun."))

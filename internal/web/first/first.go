@@ -248,16 +248,21 @@ func (r *Run) login(w http.ResponseWriter, q *http.Request) {
 		r.inside[digest(session)] = true
 	}
 	r.mu.Unlock()
-	from, _, _ := strings.Cut(q.RemoteAddr, "%")
+	from, _, err := net.SplitHostPort(q.RemoteAddr)
+	if err != nil {
+		from = q.RemoteAddr
+	}
 	if !right {
-		r.Log.Info("first run: a wrong code", "from", from)
-		v.Fail(fail.Errorf(fail.Denied, "This is not the code.").With("it stands where \"holdfast console\" was started; each one lets one browser in"))
+		r.Tell("a wrong code was typed at " + from)
+		v.Fail(fail.Errorf(fail.Denied, "This is not the code.").
+			With("it stands where \"holdfast console\" was started; each one lets one browser in"))
 		r.show(w, q, api.StatusOf(fail.Denied), loginForm(v))
 		return
 	}
 	r.renew()
 	r.Tell(fmt.Sprintf("a browser at %s was let in; the code of the next one is %s", from, r.Code()))
-	http.SetCookie(w, &http.Cookie{Name: cookieName, Value: session, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+	http.SetCookie(w, &http.Cookie{Name: cookieName, Value: session, Path: "/", Secure: true, HttpOnly: true,
+		SameSite: http.SameSiteStrictMode})
 	http.Redirect(w, q, "/", http.StatusSeeOther)
 }
 

@@ -93,7 +93,8 @@ func (r *Run) workStream(w http.ResponseWriter, q *http.Request, v *view) {
 		if err := rc.SetWriteDeadline(time.Now().Add(answerTime)); err != nil {
 			return
 		}
-		if _, err := fmt.Fprintf(w, "event: part\ndata: %s\n\nevent: beat\ndata:\n\n", strings.ReplaceAll(b.String(), "\n", "\ndata: ")); err != nil {
+		part := strings.ReplaceAll(b.String(), "\n", "\ndata: ")
+		if _, err := fmt.Fprintf(w, "event: part\ndata: %s\n\nevent: beat\ndata:\n\n", part); err != nil {
 			return
 		}
 		if err := rc.Flush(); err != nil {

@@ -232,7 +232,8 @@ func (r *Run) showPair(w http.ResponseWriter, q *http.Request, v *view, code int
 func fromNote(n *setup.Note) *form {
 	f := newForm()
 	kind, rest, _ := strings.Cut(strings.Join(n.Arbiters, " "), ":")
-	for k, v := range map[string]string{"vip": n.VIP, "peer": n.Peer, "arbiter": kind, "arbiter-" + kind: rest, "device": n.Device, "second": n.Second,
+	for k, v := range map[string]string{"vip": n.VIP, "peer": n.Peer, "arbiter": kind, "arbiter-" + kind: rest,
+		"device": n.Device, "second": n.Second,
 		"hosts": strconv.Itoa(n.Hosts), "vms": strconv.Itoa(n.VMs), "db": strconv.Itoa(n.Database), "version": n.VersionFile,
 		"unmanaged": n.Unmanaged, "fencing": ifAny(n.Fencing), "group": n.Group, "settings": ifAny(n.Settings)} {
 		f.Set(k, v)

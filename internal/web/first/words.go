@@ -86,3 +86,13 @@ func addresses(w *work) []string {
 	}
 	return nil
 }
+
+// lastOfAll is what was told last of all hosts; "" for nothing.
+func lastOfAll(lines []line) string {
+	for _, l := range slices.Backward(lines) {
+		if l.Host == "" {
+			return l.What
+		}
+	}
+	return ""
+}

@@ -125,6 +125,7 @@ func (w *work) tell(host, what string) {
 			s.Last[i] = l
 		} else {
 			s.Last = append(s.Last, l)
+			slices.SortFunc(s.Last, func(x, y line) int { return cmp.Compare(x.Host, y.Host) })
 		}
 	})
 }
