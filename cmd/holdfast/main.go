@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"holdfast/internal/cli"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/zsha"
+	"holdfast/internal/fleet/aid"
 	"holdfast/internal/fleet/losses/measure"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/action/program"
@@ -124,7 +126,8 @@ func agentCommand() *cobra.Command {
 			if check {
 				dir = ""
 			}
-			log, end, err := fileLogger(level, dir, total)
+			recent := aid.NewRing()
+			log, end, err := fileLogger(level, dir, total, recent)
 			if err != nil {
 				return badInput(err)
 			}
@@ -136,7 +139,7 @@ func agentCommand() *cobra.Command {
 			if err := proc.Prioritize(); err != nil && !check {
 				log.Warn("this agent runs at ordinary priority: on a busy host it may be taken for dead", "err", err)
 			}
-			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log, Insecure: insecure}
+			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log, Insecure: insecure, Recent: recent}
 			if check {
 				if err := agent.CheckNode(opt); err != nil {
 					return badInput(err)
@@ -180,17 +183,22 @@ func loggerTo(w io.Writer, level string) (*slog.Logger, error) {
 const logFile = 64 << 20
 
 // fileLogger also writes to files in a directory, unless that is empty. Their total is in
-// MiB. Files that can not be written are told of on stderr, and keep no agent from its work.
-func fileLogger(level, dir string, total int64) (log *slog.Logger, end func(), err error) {
+// MiB. Files that can not be written are told of on stderr, and keep no agent from its work. recent keeps the last lines,
+// also those that an agent before this one has written.
+func fileLogger(level, dir string, total int64, recent *aid.Ring) (log *slog.Logger, end func(), err error) {
 	if total < 1 || total > 1<<20 {
 		return nil, nil, fmt.Errorf("--log-total: value %d: want 1 to %d MiB", total, 1<<20)
 	}
-	log, err = logger(level)
+	stderrToo := io.MultiWriter(recent, os.Stderr)
+	log, err = loggerTo(stderrToo, level)
 	if err != nil || dir == "" {
 		return log, func() {}, err
 	}
 	stderr := log
 	trouble := func(err error) { stderr.Warn("the files of the log are not complete", "err", err) }
+	if err := recent.Fill(filepath.Join(dir, "agent.log")); err != nil {
+		trouble(err)
+	}
 	f, err := logfile.Open(logfile.Options{
 		Dir: dir, Name: "agent", Size: min(logFile, total<<20/8), Total: total << 20, Now: time.Now, Trouble: trouble,
 	})
@@ -203,7 +211,7 @@ func fileLogger(level, dir string, total int64) (log *slog.Logger, end func(), e
 			trouble(err)
 		}
 	}
-	log, err = loggerTo(io.MultiWriter(os.Stderr, f), level)
+	log, err = loggerTo(io.MultiWriter(stderrToo, f), level)
 	return log, end, err
 }
 

@@ -55,6 +55,7 @@ var stale = map[string]bool{
 var lasting = map[string]time.Duration{
 	apiv1connect.PairServiceAddPartitionProcedure:    partitionTime,
 	apiv1connect.PairServiceRemovePartitionProcedure: partitionTime,
+	apiv1connect.HostServiceTestFenceProcedure:       fenceTime,
 }
 
 // written are the calls, by what people call them, that can not end without a quorum whatever the hosts say: they are refused

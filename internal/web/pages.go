@@ -57,7 +57,7 @@ var (
 		{path: "/failovers/{at}", title: "Failover", in: eventsPage, help: "safety", part: failoverPart},
 		{path: "/jobs/{id}", title: "Job", in: ofUpgrade, help: "upgrade", works: true, part: jobPage},
 		revisionPage, editPage, helpPage, helpTextPage, referencePage,
-	}, orderPages, pairPages)
+	}, orderPages, aidPages, pairPages)
 )
 
 // byStatus is the part of a page that the status suffices for.
