@@ -14,6 +14,7 @@ func (c *Console) orders() map[string]func(http.ResponseWriter, *http.Request, *
 		"/hosts/{host}/certificates": c.renewCertificates,
 		"/hosts/{host}/fence":        c.testFence,
 		"/store/backups":             c.backUpStore,
+		"/support":                   c.makeArchives,
 		"/users":                     c.setUser,
 		"/users/{name}/remove":       c.removeUser,
 		"/tokens":                    c.createToken,

@@ -51,6 +51,7 @@ var (
 		noticesPage,
 		{path: "/store", title: "Store", help: "console#store-and-certificates", least: cluster.Operator, part: storePart},
 		{path: "/users", title: "Users", help: "console#users", least: cluster.Admin, part: usersPart},
+		supportPage,
 	}
 	pages = slices.Concat(menu, settings, []*page{
 		{path: "/hosts/{host}", title: "Host", in: hostsPage, help: "operations#host-table", part: hostPart},
@@ -71,6 +72,14 @@ func (p *page) href() string {
 		return "/"
 	}
 	return p.path
+}
+
+// back is where the page of the menu is that a page belongs to, or is.
+func (p *page) back() string {
+	if p.in != nil {
+		return p.in.href()
+	}
+	return p.href()
 }
 
 // leads reports whether a page is the one of the menu that another belongs to.

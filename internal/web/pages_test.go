@@ -31,6 +31,7 @@ func TestOrders(t *testing.T) {
 		"/hosts/{host}/certificates": {cluster.Admin, "/hosts/node1/certificates", nil},
 		"/hosts/{host}/fence":        {cluster.Operator, "/hosts/node3/fence", nil},
 		"/store/backups":             {cluster.Admin, "/store/backups", nil},
+		"/support":                   {cluster.Admin, "/support", []string{"host", "node1", "days", "1"}},
 		"/users":                     {cluster.Admin, "/users", []string{"name", "mallory", "role", "viewer"}},
 		"/users/{name}/remove":       {cluster.Admin, "/users/mallory/remove", []string{"again", "mallory"}},
 		"/tokens":                    {cluster.Admin, "/tokens", []string{"name", "a program", "role", "viewer", "days", "1"}},

@@ -73,6 +73,8 @@ type Console struct {
 	contents contents
 	handler  http.Handler
 
+	archiving sync.Mutex // archives for those who help
+
 	again server.Again // of the listener
 }
 

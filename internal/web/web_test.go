@@ -51,7 +51,7 @@ func newSiteBy(t testing.TB, oidc func(url string) *config.OIDC) *site {
 	log := slog.New(slog.DiscardHandler)
 	x := &site{t: t, notices: &servertest.Notices{}, aid: &servertest.Aid{},
 		cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
-		up: servertest.NewUpgrades(&servertest.Jobs{Now: time.Unix(1_800_000_000, 0)})}
+		up:      servertest.NewUpgrades(&servertest.Jobs{Now: time.Unix(1_800_000_000, 0)})}
 	x.pair = servertest.NewPair(x.cluster)
 	x.access = NewUsers(storetest.NewMem().NewClient("node1"), "node1", log)
 	api, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Access: x.access,

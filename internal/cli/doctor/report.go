@@ -28,6 +28,7 @@ import (
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/lang"
 	"holdfast/internal/lib/support"
 )
 
@@ -154,7 +155,8 @@ func (r *reporter) write(ctx context.Context, out string, js bool, o support.Opt
 	if out == streamed {
 		o.Known, o.Notes = r.secrets(ctx)
 		o.Parts = slices.Concat(r.cluster(), r.host())
-		if _, err := support.Write(ctx, r.Env.Stdout, o); err != nil {
+		to, _ := lang.Raw(r.Env.Stdout) // nothing of it is translated
+		if _, err := support.Write(ctx, to, o); err != nil {
 			return fmt.Errorf("write the archive: %w", err)
 		}
 		return nil
