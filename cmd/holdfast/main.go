@@ -23,6 +23,7 @@ import (
 	"holdfast/internal/cli"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/zsha"
+	"holdfast/internal/config"
 	"holdfast/internal/fleet/aid"
 	"holdfast/internal/fleet/losses/measure"
 	"holdfast/internal/ha/loop"
@@ -34,6 +35,7 @@ import (
 	"holdfast/internal/install/onhost"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/proc"
+	"holdfast/internal/lib/traces"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/transition/feature/guests"
 	"holdfast/internal/transition/feature/openstack"
@@ -147,6 +149,11 @@ func agentCommand() *cobra.Command {
 				_, err := fmt.Fprintln(c.OutOrStdout(), "agent settings check pass")
 				return err
 			}
+			stop, err := startTraces(file, log)
+			if err != nil {
+				return badInput(err)
+			}
+			defer stop()
 			err = agent.RunNode(c.Context(), opt)
 			var bad agent.BadInput
 			if errors.As(err, &bad) || errors.Is(err, loop.ErrConflict) {
@@ -164,6 +171,22 @@ func agentCommand() *cobra.Command {
 		"`directory` for files of the log, which stderr has, too (default $LOGS_DIRECTORY, which systemd\nsets; else none)")
 	c.Flags().Int64Var(&total, "log-total", 1024, "`MiB` of all files in the log's directory; the oldest are removed")
 	return c
+}
+
+// startTraces tells a collector what requests and jobs take, where the settings of this host name one. What is wrong with
+// the settings themselves the agent says.
+func startTraces(file string, log *slog.Logger) (stop func(), err error) {
+	n, err := config.LoadNode(file)
+	if err != nil || n.Traces == nil {
+		return func() {}, nil
+	}
+	stop, err = traces.Start(traces.Options{Endpoint: n.Traces.Endpoint, CA: n.Traces.CA, TokenFile: n.Traces.TokenFile,
+		Sample: n.Traces.Share(), Host: n.Host, Cluster: n.Cluster, Version: version, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	log.Info("traces go to a collector", "endpoint", n.Traces.Endpoint)
+	return stop, nil
 }
 
 // badInput makes the exit code 2.

@@ -12,6 +12,9 @@ func (n Node) SecretFiles(file, root string) []string {
 	if o := n.Console.OIDC; o != nil {
 		paths = append(paths, o.SecretFile)
 	}
+	if t := n.Traces; t != nil {
+		paths = append(paths, t.TokenFile)
+	}
 	patterns := []string{filepath.Join(filepath.Dir(file), "pki", "*.key")}
 	for _, p := range []string{"/etc/holdfast/pki/*.key", "/etc/pki/libvirt/private/*", "/etc/pki/qemu/*key*",
 		"/etc/ceph/*.keyring", "/etc/libvirt/secrets/*.base64", "/etc/openipmi/*", "/root/.my.cnf", "/etc/mysql/debian.cnf"} {
