@@ -169,8 +169,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 		Version: nd.Version, Settings: nd.NodeFile}
 	help := &aid.Service{Host: a.Host, Node: nd.n, File: nd.NodeFile, Recent: nd.Recent, Exe: nd.Exe, Socket: nd.socket(),
 		Config: a.ReadConfig, Log: nd.Log}
-	opts.Aid = help
-	nd.keeper = nd.keep(a, view)
+	opts.Aid, nd.keeper = help, nd.keep(a, view)
 	if nd.keeper != nil {
 		opts.Certificates, opts.Counts = nd.keeper, pki.Counts(nd.server)
 	}

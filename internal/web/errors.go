@@ -10,11 +10,16 @@ import (
 
 // fail shows an error on the page.
 func (v *view) fail(err error) {
-	v.Failed, v.Message = true, v.T(err.Error())
+	v.Failed, v.Message, v.Remedy = true, v.T(err.Error()), v.T(remedy(err))
+}
+
+// remedy is what to do about an error, "" where it does not say.
+func remedy(err error) string {
 	var e *fail.Error
 	if errors.As(err, &e) {
-		v.Remedy = v.T(e.Remedy)
+		return e.Remedy
 	}
+	return ""
 }
 
 // httpCode is the status of HTTP for an error.

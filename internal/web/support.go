@@ -126,7 +126,7 @@ func sendArchives(ctx context.Context, v *view, d *download, name string, hosts 
 		}
 		return fail.Errorf(fail.Failed, "No archive was made: %w", errors.Join(failed...))
 	}
-	f, err := out.Create(name + "/" + archiveIndex)
+	f, err := out.CreateHeader(&zip.FileHeader{Name: name + "/" + archiveIndex, Method: zip.Deflate, Modified: time.Now().UTC()})
 	if err == nil {
 		_, err = f.Write([]byte(index))
 	}

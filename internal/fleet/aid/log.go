@@ -167,6 +167,9 @@ func read(text string) cluster.LogLine {
 	l.Level, l.Text = take("level"), take("msg")
 	var rest []string
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if fields[name] == "" || fields[name] == nil { // it tells nothing
+			continue
+		}
 		rest = append(rest, name+"="+value(fields[name]))
 	}
 	l.Fields = strings.Join(rest, " ")
@@ -183,7 +186,7 @@ func value(v any) string {
 		}
 		return string(b)
 	}
-	if s == "" || strings.ContainsAny(s, " \"=\n\t") {
+	if strings.ContainsAny(s, " \"=\n\t") {
 		return fmt.Sprintf("%q", s)
 	}
 	return s

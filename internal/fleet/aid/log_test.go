@@ -38,7 +38,7 @@ func texts(l cluster.HostLog) (out []string) {
 func TestHostLog(t *testing.T) {
 	s := logs(t, "", func(l *slog.Logger) {
 		l.Debug("looked", "host", "h2")
-		l.Info("api is served", "at", "192.0.2.1:7443", "took", 3*time.Second)
+		l.Info("api is served", "at", "192.0.2.1:7443", "took", 3*time.Second, "why", "")
 		l.Warn("a member is silent", "host", "h2", "err", errors.New("no answer"))
 		l.Error("it is lost", slog.Group("of", "host", "h3"))
 	})

@@ -2,94 +2,36 @@ package traces
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/hex"
-	"encoding/pem"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/protobuf/proto"
 
+	"holdfast/internal/lib/traces/tracestest"
 	"holdfast/testbed/try"
 )
 
-// standIn takes what a collector takes, and keeps it.
-type standIn struct {
-	*httptest.Server
-	t     testing.TB
-	mu    sync.Mutex
-	spans map[string][]*otlp.Span // by name
-	facts map[string]string       // of who has sent them
-	heads http.Header
-	paths []string
-}
-
-func newStandIn(t testing.TB) *standIn {
-	s := &standIn{t: t, spans: map[string][]*otlp.Span{}, facts: map[string]string{}}
-	s.Server = httptest.NewTLSServer(s)
-	t.Cleanup(s.Close)
-	return s
-}
-
-// ServeHTTP decodes a message of OTLP.
-func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	z, err := gzip.NewReader(r.Body)
-	try.Must(s.t, err)
-	b, err := io.ReadAll(z)
-	try.Must(s.t, err)
-	var m collector.ExportTraceServiceRequest
-	try.Must(s.t, proto.Unmarshal(b, &m))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.heads, s.paths = r.Header, append(s.paths, r.Method+" "+r.URL.Path)
-	for _, res := range m.ResourceSpans {
-		for _, a := range res.Resource.Attributes {
-			s.facts[a.Key] = a.Value.GetStringValue()
-		}
-		for _, scope := range res.ScopeSpans {
-			for _, x := range scope.Spans {
-				s.spans[x.Name] = append(s.spans[x.Name], x)
-			}
-		}
-	}
-}
-
-// options are those of the stand-in.
-func (s *standIn) options(t testing.TB) Options {
-	dir := t.TempDir()
-	ca, token := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "token")
-	try.Must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
-	try.Must(t, os.WriteFile(token, []byte("s3cret-token\n"), 0o600))
-	return Options{Endpoint: s.URL, CA: ca, TokenFile: token, Sample: 1, Host: "h1", Cluster: "lab", Version: "1.2.3",
+// options are those of a stand-in of a collector.
+func options(s *tracestest.Collector) Options {
+	return Options{Endpoint: s.URL, CA: s.CA, TokenFile: s.TokenFile, Sample: 1, Host: "h1", Cluster: "lab", Version: "1.2.3",
 		Log: slog.New(slog.DiscardHandler)}
-}
-
-func facts(x *otlp.Span) map[string]string {
-	out := map[string]string{}
-	for _, a := range x.Attributes {
-		out[a.Key] = a.Value.GetStringValue()
-	}
-	return out
 }
 
 // TestSpans: a collector gets requests, with what they ask for below them, and jobs with their steps as one trace.
 func TestSpans(t *testing.T) {
-	s := newStandIn(t)
+	s := tracestest.New(t)
 	if On() {
 		t.Error("it is on before it was begun")
 	}
-	stop, err := Start(s.options(t))
+	stop, err := Start(options(s))
 	try.Must(t, err)
 	ctx, end := Request(t.Context(), "console", Pair{"http.request.method", "GET"}, Pair{"empty", ""})
 	_, below := Request(ctx, "holdfast.v1.ClusterService/GetStatus")
@@ -103,38 +45,37 @@ func TestSpans(t *testing.T) {
 	Job(Work{Job: "job-7", Name: "job upgrade", Began: at, Ended: at.Add(time.Hour), Facts: []Pair{{"holdfast.job.result", "done"}}})
 	Job(Work{Job: "of no time", Name: "never"})
 	stop()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.facts["service.name"] != "holdfast" || s.facts["service.instance.id"] != "h1" || s.facts["service.namespace"] != "lab" ||
-		s.facts["service.version"] != "1.2.3" {
-		t.Errorf("%v", s.facts)
+	spans := s.Spans()
+	if s.Facts["service.name"] != "holdfast" || s.Facts["service.instance.id"] != "h1" || s.Facts["service.namespace"] != "lab" ||
+		s.Facts["service.version"] != "1.2.3" {
+		t.Errorf("%v", s.Facts)
 	}
-	if s.heads.Get("Authorization") != "Bearer s3cret-token" || s.paths[0] != "POST /v1/traces" {
-		t.Errorf("%v, %v", s.heads, s.paths)
+	if s.Request != "POST /v1/traces by Bearer "+tracestest.Token {
+		t.Error(s.Request)
 	}
-	page, call := s.spans["console"][0], s.spans["holdfast.v1.ClusterService/GetStatus"][0]
+	page, call := spans["console"][0], spans["holdfast.v1.ClusterService/GetStatus"][0]
 	if !bytes.Equal(page.TraceId, call.TraceId) || !bytes.Equal(page.SpanId, call.ParentSpanId) ||
 		page.Status.GetCode() != otlp.Status_STATUS_CODE_UNSET {
 		t.Errorf("%v, %v", page, call)
 	}
-	if f := facts(page); f["http.route"] != "GET /hosts/{host}" || f["http.request.method"] != "GET" || len(f) != 2 {
+	if f := tracestest.FactsOf(page); f["http.route"] != "GET /hosts/{host}" || f["http.request.method"] != "GET" || len(f) != 2 {
 		t.Errorf("%v", f)
 	}
 	if call.Status.Code != otlp.Status_STATUS_CODE_ERROR || strings.Contains(call.String(), "hunter2") ||
 		!strings.Contains(call.Status.Message, "[removed]") {
 		t.Errorf("%v", call)
 	}
-	root, steps := s.spans["job upgrade"][0], s.spans["step action"]
+	root, steps := spans["job upgrade"][0], spans["step action"]
 	id, span := numbers("job-7")
 	if hex.EncodeToString(root.TraceId) != id.String() || hex.EncodeToString(root.SpanId) != span.String() || len(root.ParentSpanId) != 0 ||
 		root.StartTimeUnixNano != uint64(at.UnixNano()) || root.EndTimeUnixNano != uint64(at.Add(time.Hour).UnixNano()) {
 		t.Errorf("%v", root)
 	}
-	if len(steps) != 2 || len(s.spans["never"]) != 0 {
-		t.Fatalf("%d steps, %v", len(steps), s.spans["never"])
+	if len(steps) != 2 || len(spans["never"]) != 0 {
+		t.Fatalf("%d steps, %v", len(steps), spans["never"])
 	}
 	for i, x := range steps {
-		if !bytes.Equal(x.TraceId, root.TraceId) || !bytes.Equal(x.ParentSpanId, root.SpanId) || facts(x)["holdfast.job"] != "job-7" ||
+		if !bytes.Equal(x.TraceId, root.TraceId) || !bytes.Equal(x.ParentSpanId, root.SpanId) || tracestest.FactsOf(x)["holdfast.job"] != "job-7" ||
 			(x.Status.GetCode() == otlp.Status_STATUS_CODE_ERROR) != (i == 1) {
 			t.Errorf("%v", x)
 		}
@@ -146,8 +87,8 @@ func TestSpans(t *testing.T) {
 
 // TestAShareOfRequests is told, jobs all are.
 func TestAShareOfRequests(t *testing.T) {
-	s := newStandIn(t)
-	o := s.options(t)
+	s := tracestest.New(t)
+	o := options(s)
 	o.Sample = 0
 	stop, err := Start(o)
 	try.Must(t, err)
@@ -158,10 +99,9 @@ func TestAShareOfRequests(t *testing.T) {
 	Job(Work{Job: "j", Name: "job", Began: time.Now(), Ended: time.Now()})
 	Step(Work{Job: "j", Name: "step", Began: time.Now(), Ended: time.Now()})
 	stop()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.spans["a request"])+len(s.spans["below it"]) != 0 || len(s.spans["job"]) != 1 || len(s.spans["step"]) != 1 {
-		t.Errorf("%v", s.spans)
+	spans := s.Spans()
+	if len(spans["a request"])+len(spans["below it"]) != 0 || len(spans["job"]) != 1 || len(spans["step"]) != 1 {
+		t.Errorf("%v", spans)
 	}
 }
 
@@ -193,7 +133,7 @@ func TestADeadCollector(t *testing.T) {
 
 // TestBadFiles are named.
 func TestBadFiles(t *testing.T) {
-	s := newStandIn(t)
+	s := tracestest.New(t)
 	empty := filepath.Join(t.TempDir(), "empty")
 	try.Must(t, os.WriteFile(empty, nil, 0o600))
 	for want, change := range map[string]func(*Options){
@@ -202,7 +142,7 @@ func TestBadFiles(t *testing.T) {
 		"traces.token_file: value":         func(o *Options) { o.TokenFile = empty },
 		"traces.token_file: value \"/none": func(o *Options) { o.TokenFile = "/none" },
 	} {
-		o := s.options(t)
+		o := options(s)
 		change(&o)
 		if stop, err := Start(o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: want %s", err, want)
