@@ -61,7 +61,7 @@ func fencePart(_ context.Context, v *view) (templ.Component, error) {
 		About: []string{v.T("Nothing is ordered: the host stays as it is, and so does all that runs on it."),
 			v.T("Another member asks, as the host itself often can not reach its own device. It takes 15 s at most."),
 			v.T("The members do the same by themselves each minute.")},
-		Action: string(hostPath(host)) + "/fence", Button: v.T("Test"), Back: string(hostPath(host))}), nil
+		Action: string(hostPath(host)) + "/fence", Button: v.T("Test"), Back: string(hostPath(host)), Harmless: true}), nil
 }
 
 // testFence asks the fence devices of a host, and shows what they have answered.
