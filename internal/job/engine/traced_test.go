@@ -34,7 +34,8 @@ func TestTraces(t *testing.T) {
 	if len(jobs) != 1 || len(steps) != 2 {
 		t.Fatalf("%v, %v", jobs, steps)
 	}
-	if jobs[0].Status.GetMessage() != "aborted: "+reason.Text(reason.AbortedBy.With("root")) || tracestest.FactsOf(jobs[0])["holdfast.user"] != "root" {
+	if jobs[0].Status.GetMessage() != "aborted: "+reason.Text(reason.AbortedBy.With("root")) ||
+		tracestest.FactsOf(jobs[0])["holdfast.user"] != "root" {
 		t.Errorf("%v", jobs[0])
 	}
 	for i, s := range steps {

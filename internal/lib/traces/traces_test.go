@@ -75,7 +75,8 @@ func TestSpans(t *testing.T) {
 		t.Fatalf("%d steps, %v", len(steps), spans["never"])
 	}
 	for i, x := range steps {
-		if !bytes.Equal(x.TraceId, root.TraceId) || !bytes.Equal(x.ParentSpanId, root.SpanId) || tracestest.FactsOf(x)["holdfast.job"] != "job-7" ||
+		if !bytes.Equal(x.TraceId, root.TraceId) || !bytes.Equal(x.ParentSpanId, root.SpanId) ||
+			tracestest.FactsOf(x)["holdfast.job"] != "job-7" ||
 			(x.Status.GetCode() == otlp.Status_STATUS_CODE_ERROR) != (i == 1) {
 			t.Errorf("%v", x)
 		}
