@@ -12,8 +12,8 @@ var sharedByCommands = []string{"output", "command", "progress"}
 
 // ofOtherTools are the tools of the command line that use commands of other tools, and of which.
 var ofOtherTools = map[string][]string{
-	"doctor": {"ha", "installer", "support"}, // it shows what they show
-	"pair":   {"installer"},                  // a set-up is an installation
+	"doctor": {"ha", "installer"}, // it shows what they show
+	"pair":   {"installer"},       // a set-up is an installation
 	"zsha":   {"configure", "ha", "installer", "pair"},
 }
 

@@ -154,7 +154,7 @@ var layers = []struct {
 	{"holdfast/internal/lib/text", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/cluster/reason", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/cluster/version", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/cli/support", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
+	{"holdfast/internal/lib/support", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/lib/admit", []string{"holdfast/internal/lib/pki"}, "a listener asks whoever has certificates"},
 	{"holdfast/internal/lib/pki", []string{"holdfast/internal/cluster"}, "a leaf without policy"},
 	{"holdfast/internal/lib/proc", []string{"holdfast/internal/cluster"}, "a leaf without policy"},
@@ -361,7 +361,7 @@ var inside = map[string]string{
 	"internal/install/remote/login.go":         "of an installation, which no unit confines",
 	"internal/pair/group/unit.go":              "it asks systemd",
 	"internal/lib/proc/supervise/supervise.go": "our own processes are confined, too",
-	"internal/cli/support/host.go":             "it asks the host",
+	"internal/lib/support/host.go":             "it asks the host",
 	"internal/lib/proc/foreign.go":             "it is what the others use",
 	"internal/lib/proc/tool.go":                "what it runs is small, ends soon and leaves no files",
 }
@@ -370,7 +370,7 @@ func TestOtherPrograms(t *testing.T) {
 	used := map[string]bool{}
 	walk(t, func(path, text string) {
 		room := slices.ContainsFunc([]string{"internal/agent/", "internal/host/", "internal/install/", "internal/pair/",
-			"internal/lib/proc/supervise/", "internal/cli/support/", "internal/lib/proc/", "internal/upgrade/"},
+			"internal/lib/proc/supervise/", "internal/lib/support/", "internal/lib/proc/", "internal/upgrade/"},
 			func(p string) bool { return strings.HasPrefix(path, p) })
 		if room && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") &&
 			(strings.Contains(text, "exec.Command") || strings.Contains(text, "exec.Cmd{")) {

@@ -104,6 +104,10 @@ func meant(self, other string) map[string][]string {
 		"AccessService/RevokeToken":        {`{"id":"forged"}`},
 
 		"NotificationService/TestNotification": {`{"name":"forged"}`},
+
+		"HostService/GetHostLog": {`{"host":"` + other + `"}`, `{"host":"` + self + `"}`},
+		"HostService/TestFence":  {`{"host":"` + other + `"}`},
+		"HostService/GetReport":  {`{"host":"` + other + `"}`, `{"host":"` + self + `"}`},
 		"AgentService/GatherFacts": { // programs that the caller names, as root
 			`{"request":{"status":{"run":["/bin/sh","-c","touch ` + ran + `"]}}}`, `{"request":{"config":[{"installed":"/srv/host/pki/h1.key"}]}}`,
 		},

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -22,6 +23,8 @@ import (
 	"holdfast/internal/cli"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/zsha"
+	"holdfast/internal/config"
+	"holdfast/internal/fleet/aid"
 	"holdfast/internal/fleet/losses/measure"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/action/program"
@@ -32,6 +35,7 @@ import (
 	"holdfast/internal/install/onhost"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/proc"
+	"holdfast/internal/lib/traces"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/transition/feature/guests"
 	"holdfast/internal/transition/feature/openstack"
@@ -124,7 +128,8 @@ func agentCommand() *cobra.Command {
 			if check {
 				dir = ""
 			}
-			log, end, err := fileLogger(level, dir, total)
+			recent := aid.NewRing()
+			log, end, err := fileLogger(level, dir, total, recent)
 			if err != nil {
 				return badInput(err)
 			}
@@ -136,7 +141,7 @@ func agentCommand() *cobra.Command {
 			if err := proc.Prioritize(); err != nil && !check {
 				log.Warn("this agent runs at ordinary priority: on a busy host it may be taken for dead", "err", err)
 			}
-			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log, Insecure: insecure}
+			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log, Insecure: insecure, Recent: recent}
 			if check {
 				if err := agent.CheckNode(opt); err != nil {
 					return badInput(err)
@@ -144,6 +149,11 @@ func agentCommand() *cobra.Command {
 				_, err := fmt.Fprintln(c.OutOrStdout(), "agent settings check pass")
 				return err
 			}
+			stop, err := startTraces(file, log)
+			if err != nil {
+				return badInput(err)
+			}
+			defer stop()
 			err = agent.RunNode(c.Context(), opt)
 			var bad agent.BadInput
 			if errors.As(err, &bad) || errors.Is(err, loop.ErrConflict) {
@@ -163,6 +173,22 @@ func agentCommand() *cobra.Command {
 	return c
 }
 
+// startTraces tells a collector what requests and jobs take, where the settings of this host name one. What is wrong with
+// the settings themselves the agent says.
+func startTraces(file string, log *slog.Logger) (stop func(), err error) {
+	n, err := config.LoadNode(file)
+	if err != nil || n.Traces == nil {
+		return func() {}, nil
+	}
+	stop, err = traces.Start(traces.Options{Endpoint: n.Traces.Endpoint, CA: n.Traces.CA, TokenFile: n.Traces.TokenFile,
+		Sample: n.Traces.Share(), Host: n.Host, Cluster: n.Cluster, Version: version, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	log.Info("traces go to a collector", "endpoint", n.Traces.Endpoint)
+	return stop, nil
+}
+
 // badInput makes the exit code 2.
 func badInput(err error) error { return fail.Errorf(fail.Invalid, "%w", err) }
 
@@ -180,17 +206,22 @@ func loggerTo(w io.Writer, level string) (*slog.Logger, error) {
 const logFile = 64 << 20
 
 // fileLogger also writes to files in a directory, unless that is empty. Their total is in
-// MiB. Files that can not be written are told of on stderr, and keep no agent from its work.
-func fileLogger(level, dir string, total int64) (log *slog.Logger, end func(), err error) {
+// MiB. Files that can not be written are told of on stderr, and keep no agent from its work. recent keeps the last lines,
+// also those that an agent before this one has written.
+func fileLogger(level, dir string, total int64, recent *aid.Ring) (log *slog.Logger, end func(), err error) {
 	if total < 1 || total > 1<<20 {
 		return nil, nil, fmt.Errorf("--log-total: value %d: want 1 to %d MiB", total, 1<<20)
 	}
-	log, err = logger(level)
+	stderrToo := io.MultiWriter(recent, os.Stderr)
+	log, err = loggerTo(stderrToo, level)
 	if err != nil || dir == "" {
 		return log, func() {}, err
 	}
 	stderr := log
 	trouble := func(err error) { stderr.Warn("the files of the log are not complete", "err", err) }
+	if err := recent.Fill(filepath.Join(dir, "agent.log")); err != nil {
+		trouble(err)
+	}
 	f, err := logfile.Open(logfile.Options{
 		Dir: dir, Name: "agent", Size: min(logFile, total<<20/8), Total: total << 20, Now: time.Now, Trouble: trouble,
 	})
@@ -203,7 +234,7 @@ func fileLogger(level, dir string, total int64) (log *slog.Logger, end func(), e
 			trouble(err)
 		}
 	}
-	log, err = loggerTo(io.MultiWriter(os.Stderr, f), level)
+	log, err = loggerTo(io.MultiWriter(stderrToo, f), level)
 	return log, end, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/bmc"
 )
@@ -24,28 +25,27 @@ func (b bmcs) Off(ctx context.Context, devices []config.FenceDevice, machine str
 	return chain.Off(ctx)
 }
 
-// Check implements Fencer.
-func (b bmcs) Check(ctx context.Context, devices []config.FenceDevice, machine string) error {
+// Look implements Fencer.
+func (b bmcs) Look(ctx context.Context, devices []config.FenceDevice, machine string) (out []cluster.FenceAnswer, err error) {
 	chain, err := b.chain(devices, machine)
 	for _, d := range chain {
-		_, cerr := d.Check(ctx)
-		err = errors.Join(err, cerr)
+		st, cerr := d.Check(ctx)
+		out = append(out, cluster.FenceAnswered(d.Name(), st.On, cerr))
 	}
-	return err
+	return out, err
 }
 
 // ShownOff is nil when a device of the host shows that it is off.
 func (b bmcs) ShownOff(ctx context.Context, devices []config.FenceDevice, machine string) error {
-	chain, err := b.chain(devices, machine)
-	for _, d := range chain {
-		st, cerr := d.Check(ctx)
+	all, err := b.Look(ctx, devices, machine)
+	for _, d := range all {
 		switch {
-		case cerr == nil && !st.On:
+		case d.Error == "" && !d.On:
 			return nil
-		case cerr == nil:
-			cerr = fmt.Errorf("%s: the host is on", d.Name())
+		case d.Error == "":
+			d.Error = d.Device + ": the host is on"
 		}
-		err = errors.Join(err, cerr)
+		err = errors.Join(err, errors.New(d.Error))
 	}
 	return cmp.Or(err, errors.New("no fence device"))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/lib/fail"
@@ -67,5 +68,6 @@ func (f fences) ShownOff(ctx context.Context, machine string) error {
 }
 
 func (f fences) Check(ctx context.Context, machine string) error {
-	return f.bmcs.Check(ctx, f.devices, machine)
+	all, err := f.Look(ctx, f.devices, machine)
+	return errors.Join(err, cluster.FenceTrouble(all))
 }

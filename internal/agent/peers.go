@@ -6,6 +6,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fleet/aid"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/install/certificates"
 	"holdfast/internal/inventory/report"
@@ -17,6 +18,7 @@ import (
 
 // Other agents, as the tools know them.
 var (
+	_ aid.Peer          = (*api.Client)(nil)
 	_ loop.Peer         = (*api.Client)(nil)
 	_ certificates.Peer = (*api.Client)(nil)
 	_ pair.Peer         = (*api.Client)(nil)

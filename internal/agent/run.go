@@ -20,6 +20,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/fleet/aid"
 	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/ceph"
@@ -50,6 +51,7 @@ type Options struct {
 	Version  string
 	Log      *slog.Logger
 	Insecure bool // the store's URLs may be http at addresses that others reach
+	Recent   *aid.Ring
 }
 
 // storeChild is the name of the process that is the store's member.
@@ -165,7 +167,9 @@ func (nd *node) asks() bool {
 func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *heartbeat.Exchange) (err error) {
 	opts := server.Options{Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log,
 		Version: nd.Version, Settings: nd.NodeFile}
-	nd.keeper = nd.keep(a, view)
+	help := &aid.Service{Host: a.Host, Node: nd.n, File: nd.NodeFile, Recent: nd.Recent, Exe: nd.Exe, Socket: nd.socket(),
+		Config: a.ReadConfig, Log: nd.Log}
+	opts.Aid, nd.keeper = help, nd.keep(a, view)
 	if nd.keeper != nil {
 		opts.Certificates, opts.Counts = nd.keeper, pki.Counts(nd.server)
 	}
@@ -175,6 +179,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 			return BadInput{err}
 		}
 		defer func() { err = errors.Join(err, jobs.guests.Close()) }()
+		help.Peer = func(host cluster.HostID) (aid.Peer, error) { return as[aid.Peer](view.reach(host)) }
 		opts.Jobs, opts.Upgrade, opts.Agents, opts.Hosts = jobs, jobs, jobs, jobs.IsHost
 	}
 	var pairing *pair.Service

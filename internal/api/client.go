@@ -50,6 +50,7 @@ type Client struct {
 	pair      apiv1connect.PairServiceClient
 	access    apiv1connect.AccessServiceClient
 	notices   apiv1connect.NotificationServiceClient
+	hosts     apiv1connect.HostServiceClient
 	transport *http.Transport // nil: another one, that needs no end
 	old       func(time.Duration)
 	older     sync.Once // asks an agent whose status does not tell its type
@@ -97,15 +98,6 @@ type Cancelled struct {
 type EventPage struct {
 	Events []cluster.Event
 	Next   int64 // the revision after which the next page begins
-}
-
-// Version names an agent's build.
-type Version struct {
-	Version string `json:"version"`
-	Go      string `json:"go"`
-	API     string `json:"api,omitempty"`
-	// Settings is the file that has the agent's settings, on its host; "": it does not tell.
-	Settings string `json:"settings,omitempty"`
 }
 
 // Dial prepares calls to the agent at target: "unix:PATH", or "https://IP:7443"
@@ -187,6 +179,7 @@ func through(target, base string, rt http.RoundTripper) *Client {
 	c.pair = apiv1connect.NewPairServiceClient(hc, base, options(maxMessage))
 	c.access = apiv1connect.NewAccessServiceClient(hc, base, options(maxMessage))
 	c.notices = apiv1connect.NewNotificationServiceClient(hc, base, options(maxMessage))
+	c.hosts = apiv1connect.NewHostServiceClient(hc, base, options(maxMessage))
 	return c
 }
 

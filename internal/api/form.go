@@ -70,7 +70,7 @@ var forms = sync.OnceValue(func() map[protoreflect.FullName]map[protoreflect.Nam
 		of[request.Request, *apiv1.UpgradeRequest](), of[upgrade.Plan, *apiv1.Plan](), of[check.Report, *apiv1.Report](),
 		of[request.Begun, *apiv1.RunUpgradeResponse](), of[request.Standing, *apiv1.Standing](),
 		of[cluster.PairStatus, *apiv1.PairStatus](), of[cluster.User, *apiv1.User](), of[cluster.Token, *apiv1.Token](),
-		of[cluster.Receiver, *apiv1.Receiver](),
+		of[cluster.Receiver, *apiv1.Receiver](), of[cluster.HostLog, *apiv1.HostLog](), of[cluster.FenceTest, *apiv1.FenceTest](),
 	} {
 		out.add(pair[0], pair[1])
 	}

@@ -59,9 +59,12 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[cluster.User, *apiv1.User](t, seen)
 	roundTrip[cluster.Token, *apiv1.Token](t, seen)
 	roundTrip[cluster.Receiver, *apiv1.Receiver](t, seen)
+	roundTrip[cluster.LogQuery, *apiv1.GetHostLogRequest](t, seen)
+	roundTrip[cluster.HostLog, *apiv1.HostLog](t, seen)
+	roundTrip[cluster.FenceTest, *apiv1.FenceTest](t, seen)
 
 	files := []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_agent_proto,
-		apiv1.File_pair_proto, apiv1.File_access_proto, apiv1.File_notification_proto}
+		apiv1.File_pair_proto, apiv1.File_access_proto, apiv1.File_notification_proto, apiv1.File_host_proto}
 	for _, file := range files { // handlers make these, field by field
 		for i := range file.Services().Len() {
 			methods := file.Services().Get(i).Methods()

@@ -150,6 +150,34 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestReportToStandardOutput writes the archive there, and no file.
+func TestReportToStandardOutput(t *testing.T) {
+	a := clitest.NewAgent(t)
+	dir, args := reportHost(t, a)
+	before := names(t, dir)
+	said, err := runReport(t.Context(), dir, append(args, "--out", "-")...)
+	if err != nil {
+		t.Fatal(said, err)
+	}
+	if now := names(t, dir); !slices.Equal(now, before) {
+		t.Errorf("left behind: %v, were %v", now, before)
+	}
+	file := filepath.Join(t.TempDir(), "r.tar.gz")
+	if err := os.WriteFile(file, []byte(said), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if files := unpackReport(t, file); !strings.Contains(files["status.txt"], "running on node1") {
+		t.Errorf("%d files", len(files))
+	}
+	for where, s := range planted {
+		for name, text := range unpackReport(t, file) {
+			if strings.Contains(text, s) {
+				t.Errorf("the secret of %s is in %s", where, name)
+			}
+		}
+	}
+}
+
 // TestReportOverwritesNothing and leaves nothing behind when it is refused or ended.
 func TestReportOverwritesNothing(t *testing.T) {
 	a := clitest.NewAgent(t)

@@ -116,6 +116,7 @@ func (c *checker) node(n Node) {
 		c.fault("console.listen", n.Console.Listen, "want none without tls.ca, tls.cert and tls.key: a console is served by TLS only")
 	}
 	c.oidc(n.Console)
+	c.traces(n.Traces)
 	c.tls(n.TLS)
 	if cmd := n.Upgrade.RebootCommand; len(cmd) > 0 {
 		c.absolute("upgrade.reboot_command[0]", cmd[0])

@@ -24,6 +24,7 @@ type Node struct {
 	TLS        TLS      `json:"tls"`
 	Watchdog   Watchdog `json:"watchdog,omitzero"`
 	Upgrade    Upgrade  `json:"upgrade,omitzero"`
+	Traces     *Traces  `json:"traces,omitempty"`           // nil: none are told
 	Undersized bool     `json:"allow_undersized,omitempty"` // accept less than 8 GB and 4 CPUs
 }
 

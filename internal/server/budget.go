@@ -77,6 +77,10 @@ var classes = map[string]class{
 	apiv1connect.UpgradeServiceGetUpgradeProcedure:    document,
 	apiv1connect.UpgradeServiceReportUpgradeProcedure: document,
 
+	apiv1connect.HostServiceGetHostLogProcedure: list,
+	apiv1connect.HostServiceTestFenceProcedure:  list, // it has controllers asked
+	apiv1connect.HostServiceGetReportProcedure:  transfer,
+
 	apiv1connect.AgentServiceGetBundleProcedure:   transfer,
 	apiv1connect.AgentServiceGetCopyProcedure:     transfer,
 	apiv1connect.AgentServiceGatherFactsProcedure: list, // it also has programs run

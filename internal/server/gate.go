@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -17,6 +18,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/traces"
 	"holdfast/internal/store"
 )
 
@@ -55,6 +57,7 @@ var stale = map[string]bool{
 var lasting = map[string]time.Duration{
 	apiv1connect.PairServiceAddPartitionProcedure:    partitionTime,
 	apiv1connect.PairServiceRemovePartitionProcedure: partitionTime,
+	apiv1connect.HostServiceTestFenceProcedure:       fenceTime,
 }
 
 // written are the calls, by what people call them, that can not end without a quorum whatever the hosts say: they are refused
@@ -164,17 +167,28 @@ func (g *gate) guard(ctx context.Context, procedure string, call func(context.Co
 		return wireError(err)
 	}
 	begin := time.Now()
+	ctx, end := traces.Request(ctx, strings.TrimPrefix(procedure, "/"), traces.Pair{Name: "rpc.system", Value: "connect_rpc"},
+		traces.Pair{Name: "holdfast.user", Value: who.user})
 	defer func() {
 		if r := recover(); r != nil {
 			g.log.Error("api call panicked", "call", procedure, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			err = wireError(fail.Errorf(fail.Failed, "the agent failed inside %s", procedure).With("see its journal, and report it"))
 		}
+		end(said(err), traces.Pair{Name: "rpc.connect_rpc.status", Value: resultOf(err)})
 	}()
 	err = wireError(call(ctx))
 	// The answer tells the caller what happened; this line tells who called.
 	g.log.Debug("api call", "call", procedure, "user", who.user, "pid", who.pid,
 		"took", time.Since(begin), "result", resultOf(err))
 	return err
+}
+
+// said is the text of an error, "" for none, and for a caller who has gone.
+func said(err error) string {
+	if err == nil || connect.CodeOf(err) == connect.CodeCanceled {
+		return ""
+	}
+	return err.Error()
 }
 
 func resultOf(err error) string {

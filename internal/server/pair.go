@@ -104,7 +104,8 @@ func (h *agentHandler) GetCopy(ctx context.Context, _ *apiv1.GetCopyRequest, out
 	}
 	who, err := callerOf(ctx)
 	if err == nil {
-		err = h.pair.Copy(ctx, who.user, chunks{out}, func(bytes int64) error { return out.Send(&apiv1.GetCopyResponse{About: bytes}) })
+		to := chunks(func(b []byte) error { return out.Send(&apiv1.GetCopyResponse{Chunk: b}) })
+		err = h.pair.Copy(ctx, who.user, to, func(bytes int64) error { return out.Send(&apiv1.GetCopyResponse{About: bytes}) })
 	}
 	if err != nil {
 		return fmt.Errorf("copy the data: %w", err)
@@ -144,15 +145,13 @@ func (h *agentHandler) GetPeerStatus(ctx context.Context, _ *apiv1.GetPeerStatus
 	return &apiv1.GetPeerStatusResponse{Status: api.Encode[*apiv1.PeerStatus](w)}, nil
 }
 
-// chunks sends what is written.
-type chunks struct {
-	out *connect.ServerStream[apiv1.GetCopyResponse]
-}
+// chunks sends what is written, in parts that a message takes.
+type chunks func(part []byte) error
 
 func (c chunks) Write(b []byte) (n int, err error) {
 	for len(b) > 0 {
 		part := b[:min(len(b), api.Chunk)]
-		if err := c.out.Send(&apiv1.GetCopyResponse{Chunk: part}); err != nil {
+		if err := c(part); err != nil {
 			return n, err
 		}
 		n, b = n+len(part), b[len(part):]

@@ -94,6 +94,10 @@ var rights = map[string]right{
 
 	apiv1connect.NotificationServiceListNotificationsProcedure: ofAll,
 	apiv1connect.NotificationServiceTestNotificationProcedure:  ofOperators,
+
+	apiv1connect.HostServiceGetHostLogProcedure: ofOperators,
+	apiv1connect.HostServiceTestFenceProcedure:  ofOperators,
+	apiv1connect.HostServiceGetReportProcedure:  ofAdmins,
 }
 
 // roles has the least role by which a user or a token may call what has a right; what is not there only certificates may.

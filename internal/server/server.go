@@ -53,6 +53,8 @@ type Cluster interface {
 	StoreStatus(ctx context.Context) (cluster.StoreStatus, error)
 	// BackUpStore writes a snapshot of the store into a file on this host.
 	BackUpStore(ctx context.Context) (cluster.Backup, error)
+	// TestFence asks the fence devices of a host for their state, by another member where one is alive, and orders nothing.
+	TestFence(ctx context.Context, user string, host cluster.HostID) (cluster.FenceTest, error)
 }
 
 const (
@@ -74,6 +76,7 @@ const (
 	pairTime      = time.Minute      // of one call about a pair: a database may have to start
 	partitionTime = 15 * time.Minute // of one that makes a file system on both nodes, or takes it away
 	noticeTime    = time.Minute      // of one call that has a service of messages be asked
+	fenceTime     = 35 * time.Second // of one call that has another host ask fence devices
 	drainTime     = 3 * time.Second  // for calls to end when the server does
 	defaultGrace  = 5 * time.Second  // see Server.grace
 	beat          = time.Second      // longest silence of a stream
@@ -94,6 +97,7 @@ type Options struct {
 	Pair     Pair     // nil: this host belongs to no pair
 	Access   Access   // nil: there are no users and tokens
 	Notices  Notices  // nil: this host tells nobody of events
+	Aid      Aid      // nil: this host tells nothing of itself to those who look for a fault
 	// Certificates are those of the hosts. nil: nobody renews any.
 	Certificates Certificates
 	Hosts        Hosts // which names are hosts'; nil: nobody is limited
@@ -239,6 +243,7 @@ func (s *Server) routes() http.Handler {
 	if s.opts.Notices != nil {
 		mux.Handle(apiv1connect.NewNotificationServiceHandler(&noticesHandler{s.opts.Notices}, options(maxMessage, noticeTime)))
 	}
+	mux.Handle(apiv1connect.NewHostServiceHandler(&hostHandler{s.cluster, s.opts.Aid}, options(maxMessage, unaryTime)))
 	if s.opts.Pair != nil {
 		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxJob, pairTime)))
 	} else {

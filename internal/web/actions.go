@@ -13,7 +13,9 @@ func (c *Console) orders() map[string]func(http.ResponseWriter, *http.Request, *
 	all := map[string]func(http.ResponseWriter, *http.Request, *view){
 		"/hosts/{host}/maintenance":  c.maintenance,
 		"/hosts/{host}/certificates": c.renewCertificates,
+		"/hosts/{host}/fence":        c.testFence,
 		"/store/backups":             c.backUpStore,
+		"/support":                   c.makeArchives,
 		"/users":                     c.setUser,
 		"/users/{name}/remove":       c.removeUser,
 		"/tokens":                    c.createToken,

@@ -51,13 +51,14 @@ var (
 		noticesPage,
 		{path: "/store", title: "Store", help: "console#store-and-certificates", least: cluster.Operator, part: storePart},
 		{path: "/users", title: "Users", help: "console#users", least: cluster.Admin, part: usersPart},
+		supportPage,
 	}
 	pages = slices.Concat(menu, settings, []*page{
 		{path: "/hosts/{host}", title: "Host", in: hostsPage, help: "operations#host-table", part: hostPart},
 		{path: "/failovers/{at}", title: "Failover", in: eventsPage, help: "safety", part: failoverPart},
 		{path: "/jobs/{id}", title: "Job", in: ofUpgrade, help: "upgrade", works: true, part: jobPage},
 		revisionPage, editPage, helpPage, helpTextPage, referencePage,
-	}, orderPages, pairPages)
+	}, orderPages, aidPages, pairPages)
 )
 
 // byStatus is the part of a page that the status suffices for.
@@ -71,6 +72,14 @@ func (p *page) href() string {
 		return "/"
 	}
 	return p.path
+}
+
+// back is where the page of the menu is that a page belongs to, or is.
+func (p *page) back() string {
+	if p.in != nil {
+		return p.in.href()
+	}
+	return p.href()
 }
 
 // leads reports whether a page is the one of the menu that another belongs to.

@@ -29,7 +29,9 @@ func TestOrders(t *testing.T) {
 	}{
 		"/hosts/{host}/maintenance":  {cluster.Operator, "/hosts/node3/maintenance", []string{"on", "true"}},
 		"/hosts/{host}/certificates": {cluster.Admin, "/hosts/node1/certificates", nil},
+		"/hosts/{host}/fence":        {cluster.Operator, "/hosts/node3/fence", nil},
 		"/store/backups":             {cluster.Admin, "/store/backups", nil},
+		"/support":                   {cluster.Admin, "/support", []string{"host", "node1", "days", "1"}},
 		"/users":                     {cluster.Admin, "/users", []string{"name", "mallory", "role", "viewer"}},
 		"/users/{name}/remove":       {cluster.Admin, "/users/mallory/remove", []string{"again", "mallory"}},
 		"/tokens":                    {cluster.Admin, "/tokens", []string{"name", "a program", "role", "viewer", "days", "1"}},
@@ -78,6 +80,7 @@ func TestPages(t *testing.T) {
 	x.cluster.SetConfig("{}", "root", at)
 	paths := map[string]string{"/{$}": "/", configurationPage.path + "/revisions/{number}": configurationPage.path + "/revisions/1",
 		"/help/{name...}": "/help/pair", "/hosts/{host}": "/hosts/node2",
+		"/hosts/{host}/log": "/hosts/node2/log", "/hosts/{host}/fence": "/hosts/node2/fence",
 		"/hosts/{host}/drain": "/hosts/node2/drain", "/hosts/{host}/off": "/hosts/node2/off", "/hosts/{host}/forget": "/hosts/node4/forget",
 		"/failovers/{at}": fmt.Sprintf("/failovers/%d", at.UnixNano())}
 	try.Until(t, "the takeover is known", func() bool {

@@ -80,6 +80,7 @@ type question struct {
 	Back           string   // where who does not want it goes
 	Button         string   // "": it can not be done now
 	Reason         bool     // why is asked for
+	Harmless       bool     // it changes nothing
 }
 
 // orders are the commands to a job.

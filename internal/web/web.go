@@ -68,6 +68,8 @@ type Console struct {
 	contents contents
 	handler  http.Handler
 
+	archiving sync.Mutex // archives for those who help
+
 	again server.Again // of the listener
 }
 
@@ -223,7 +225,7 @@ func (c *Console) routes() http.Handler {
 	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
 	all := http.NewServeMux()
-	all.Handle("/", layout.Headers(layout.Compressed(protection.Handler(bounded(c.sessions.LoadAndSave(mux))))))
+	all.Handle("/", layout.Headers(layout.Compressed(protection.Handler(bounded(c.sessions.LoadAndSave(traced(mux)))))))
 	// Programs have a token in a header, which no browser sends by itself: another site can not have it do anything. Cookies
 	// are not read there.
 	all.Handle("/api/", rest.New(c.API, c.access, c.Log))

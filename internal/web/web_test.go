@@ -36,6 +36,7 @@ type site struct {
 	up      *servertest.Upgrades
 	pair    *servertest.Pair // once something of it is laid
 	notices *servertest.Notices
+	aid     *servertest.Aid
 	access  *Users
 }
 
@@ -48,12 +49,13 @@ func newSite(t testing.TB) *site {
 func newSiteBy(t testing.TB, oidc func(url string) *config.OIDC) *site {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	x := &site{t: t, notices: &servertest.Notices{}, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
-		up: servertest.NewUpgrades(&servertest.Jobs{Now: time.Unix(1_800_000_000, 0)})}
+	x := &site{t: t, notices: &servertest.Notices{}, aid: &servertest.Aid{},
+		cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
+		up:      servertest.NewUpgrades(&servertest.Jobs{Now: time.Unix(1_800_000_000, 0)})}
 	x.pair = servertest.NewPair(x.cluster)
 	x.access = NewUsers(storetest.NewMem().NewClient("node1"), "node1", log)
 	api, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Access: x.access,
-		Jobs: x.up, Upgrade: x.up, Pair: x.pair, Notices: x.notices})
+		Jobs: x.up, Upgrade: x.up, Pair: x.pair, Notices: x.notices, Aid: x.aid})
 	try.Must(t, err)
 	x.Server = httptest.NewUnstartedServer(nil)
 	x.console = New(Options{Host: "node1", Version: "1.0.0", API: api, Users: x.access, Log: log,

@@ -21,6 +21,7 @@ type Agent struct {
 	*servertest.Fake
 	Upgrades *servertest.Upgrades
 	Pair     *servertest.Pair
+	Aid      *servertest.Aid
 	Socket   string
 	cancel   context.CancelFunc
 	done     chan error
@@ -33,7 +34,12 @@ func StartAgent(socket string) (*Agent, error) {
 		Upgrades: servertest.NewUpgrades(&servertest.Jobs{Now: Time(), Fails: []cluster.HostID{"node2"}}),
 		Socket:   socket,
 	}
-	a.Pair = servertest.NewPair(a.Fake)
+	a.Pair, a.Aid = servertest.NewPair(a.Fake), &servertest.Aid{}
+	a.Aid.SetLog(cluster.HostLog{Host: "node2", From: Time(), Next: 2, Lines: []cluster.LogLine{
+		{Number: 1, Time: Time(), Level: "INFO", Text: "api is served", Fields: "at=10.0.0.12:7443"},
+		{Number: 2, Text: "of no \x1b[31mform"}}}, nil)
+	a.SetFence(nil, cluster.FenceAnswer{Device: "ipmi 10.0.9.1", Error: "no answer"},
+		cluster.FenceAnswer{Device: "redfish 10.0.9.2", On: true})
 	return a, a.Serve()
 }
 
@@ -58,7 +64,7 @@ func NewAgent(t *testing.T) *Agent {
 func (a *Agent) Serve() error {
 	s, err := server.New(a.Fake, server.Options{Socket: a.Socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4",
 		Settings: filepath.Join(filepath.Dir(a.Socket), "agent.json"), Jobs: a.Upgrades, Upgrade: a.Upgrades,
-		Certificates: a.Upgrades, Pair: a.Pair})
+		Certificates: a.Upgrades, Pair: a.Pair, Aid: a.Aid})
 	if err != nil {
 		return err
 	}

@@ -22,13 +22,14 @@ import (
 	"holdfast/internal/cli/ha"
 	"holdfast/internal/cli/installer"
 	"holdfast/internal/cli/output"
-	"holdfast/internal/cli/support"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/lang"
+	"holdfast/internal/lib/support"
 )
 
 // Bounds of a support archive, before compression.
@@ -40,6 +41,9 @@ const (
 	logFiles   = 32
 	maxDays    = 365
 )
+
+// streamed in place of a file is standard output.
+const streamed = "-"
 
 // eventPages bounds what is read of the event log, which keeps 2,000 events.
 const eventPages = 50
@@ -100,7 +104,7 @@ libvirt does not answer, is named in the archive's index.txt, and is no error.`,
 				Most: partMost, Total: reportMost})
 		},
 	}
-	cmd.Flags().StringVarP(&out, "out", "O", "", "`file` to write, which must not exist "+
+	cmd.Flags().StringVarP(&out, "out", "O", "", "`file` to write, which must not exist; - for standard\noutput "+
 		"(default\nholdfast-report-HOST-TIME.tar.gz in this directory\nif it is yours and not /, else in your home)")
 	cmd.Flags().IntVar(&days, "days", 7, "`number` of days whose logs are taken")
 	cmd.Flags().DurationVar(&within, "timeout", partWithin, "wait for each part this `time` at most, for all\n2m0s")
@@ -148,6 +152,15 @@ type reporter struct {
 
 // write writes the archive. It appears under its name when it is complete.
 func (r *reporter) write(ctx context.Context, out string, js bool, o support.Options) (err error) {
+	if out == streamed {
+		o.Known, o.Notes = r.secrets(ctx)
+		o.Parts = slices.Concat(r.cluster(), r.host())
+		to, _ := lang.Raw(r.Env.Stdout) // nothing of it is translated
+		if _, err := support.Write(ctx, to, o); err != nil {
+			return fmt.Errorf("write the archive: %w", err)
+		}
+		return nil
+	}
 	if info, err := os.Lstat(out); err == nil && info.IsDir() {
 		return fail.Errorf(fail.Invalid, "--out %s: want a file that does not exist yet, and this is a directory", out)
 	} else if err == nil {
@@ -279,20 +292,7 @@ func (r *reporter) tell(out string, js bool, entries []support.Entry) error {
 // secrets are all that files of this host have, which its settings and its
 // configuration refer to, and the environment of this program.
 func (r *reporter) secrets(ctx context.Context) ([]support.Secret, []string) {
-	paths := []string{r.node.TLS.Key, r.node.Upgrade.CredentialsFile}
-	if o := r.node.Console.OIDC; o != nil {
-		paths = append(paths, o.SecretFile)
-	}
-	for _, pattern := range []string{
-		filepath.Join(filepath.Dir(r.file), "pki", "*.key"), r.path("/etc/holdfast/pki/*.key"),
-		r.path("/etc/pki/libvirt/private/*"), r.path("/etc/pki/qemu/*key*"),
-		r.path("/etc/ceph/*.keyring"), r.path("/etc/libvirt/secrets/*.base64"), r.path("/etc/openipmi/*"),
-		r.path("/root/.my.cnf"), r.path("/etc/mysql/debian.cnf"),
-	} {
-		if found, err := filepath.Glob(pattern); err == nil { // it is, of these
-			paths = append(paths, found...)
-		}
-	}
+	paths := r.node.SecretFiles(r.file, cmp.Or(r.Env.Root, "/"))
 	ctx, cancel := context.WithTimeout(ctx, doctorAsks)
 	defer cancel()
 	cfg, err := command.ClusterConfig(ctx, r.c)

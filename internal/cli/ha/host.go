@@ -20,8 +20,8 @@ import (
 )
 
 func hostCmd(a *command.App) *cobra.Command {
-	return command.Group("host", "List the hosts, put one into maintenance, or drain it", hostListCmd(a), hostDrainCmd(a),
-		hostMaintenanceCmd(a), hostEnableCmd(a), hostForgetCmd(a), hostCertificatesCmd(a))
+	return command.Group("host", "List the hosts, put one into maintenance, drain it, or look at it", hostListCmd(a), hostDrainCmd(a),
+		hostMaintenanceCmd(a), hostEnableCmd(a), hostForgetCmd(a), hostCertificatesCmd(a), hostLogCmd(a), hostFenceTestCmd(a))
 }
 
 // hostLine is a host as `host list` shows it to programs.

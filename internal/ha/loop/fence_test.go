@@ -35,10 +35,17 @@ func (b *bench) Off(_ context.Context, devices []config.FenceDevice, machine str
 	return "bench of " + string(h.id), nil
 }
 
-func (b *bench) Check(context.Context, []config.FenceDevice, string) error {
+func (b *bench) Look(_ context.Context, devices []config.FenceDevice, _ string) (out []cluster.FenceAnswer, _ error) {
 	b.w.mu.Lock()
 	defer b.w.mu.Unlock()
-	return b.w.refuse
+	for _, d := range devices {
+		a := cluster.FenceAnswer{Device: "bench of " + d.Address, On: true}
+		if b.w.refuse != nil {
+			a.Error = b.w.refuse.Error()
+		}
+		out = append(out, a)
+	}
+	return out, nil
 }
 
 func (w *world) locked(f func()) {

@@ -21,6 +21,7 @@ type Passworder interface {
 // Peer is the agent of another host.
 type Peer interface {
 	ResetPassword(ctx context.Context, password string) (cluster.Reset, error)
+	TestFence(ctx context.Context, host cluster.HostID) (cluster.FenceTest, error)
 	Close()
 }
 

@@ -29,6 +29,9 @@ type reached struct{ *Agent }
 func (r reached) ResetPassword(ctx context.Context, password string) (cluster.Reset, error) {
 	return r.Agent.ResetPassword(ctx, "an agent", password)
 }
+func (r reached) TestFence(ctx context.Context, host cluster.HostID) (cluster.FenceTest, error) {
+	return r.Agent.TestFence(ctx, "an agent", host)
+}
 func (reached) Close() {}
 
 func TestThePasswordIsResetWhereTheGuestRuns(t *testing.T) {

@@ -52,6 +52,9 @@ func (v *jobView) rewrite(next job.Job, also func()) change {
 		op: store.Op{Key: runKey(next.Kind), Value: encode(next)},
 		took: func(rev int64) {
 			next.Mod = rev
+			if next.State == job.Ended && v.job.State != job.Ended {
+				toldJob(next)
+			}
 			v.job = next
 			also()
 		},

@@ -266,6 +266,7 @@ func (w *Worker) finish(ctx context.Context, k *task, r job.Record, log *logFile
 	_, err := w.persist(ctx, k, r, next)
 	switch {
 	case err == nil:
+		toldStep(k, next, r.Work.Kind)
 		return settled
 	case errors.Is(err, ErrLost):
 		return again

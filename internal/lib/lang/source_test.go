@@ -210,7 +210,7 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 // inCLI says whether the file is of the command line, or of what it tells, whose tables have words that stand alone.
 func (r *reader) inCLI() bool {
 	return r.dir == "internal/api/told" || r.dir == "internal/cli" ||
-		strings.HasPrefix(r.dir, "internal/cli/") && r.dir != "internal/cli/support"
+		strings.HasPrefix(r.dir, "internal/cli/")
 }
 
 // ofOtherTool says whether the file has the texts of another tool.

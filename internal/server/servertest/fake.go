@@ -29,6 +29,7 @@ type Fake struct {
 	obey    func(f *Fake, w cluster.Want)
 	wg      sync.WaitGroup
 	configs configs // guarded by mu
+	fence   fence   // guarded by mu
 }
 
 // New returns a fake with a status.

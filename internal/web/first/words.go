@@ -1,14 +1,12 @@
 package first
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"holdfast/internal/api/told"
 	"holdfast/internal/install"
-	"holdfast/internal/lib/fail"
 )
 
 // stageWord is a stage in a word or two.
@@ -65,15 +63,6 @@ func checkName(v *view, name string) string {
 		return said
 	}
 	return v.T(name)
-}
-
-// remedyOf is what to do about an error; "": it does not say.
-func remedyOf(err error) string {
-	var e *fail.Error
-	if errors.As(err, &e) {
-		return e.Remedy
-	}
-	return ""
 }
 
 // addresses are those of the consoles of what was made.

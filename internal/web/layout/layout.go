@@ -36,11 +36,16 @@ func New(r *http.Request, host, version string) View {
 
 // Fail shows an error on the page.
 func (v *View) Fail(err error) {
-	v.Failed, v.Message = true, v.T(err.Error())
+	v.Failed, v.Message, v.Remedy = true, v.T(err.Error()), v.T(Remedy(err))
+}
+
+// Remedy is what to do about an error, "" where it does not say.
+func Remedy(err error) string {
 	var e *fail.Error
 	if errors.As(err, &e) {
-		v.Remedy = v.T(e.Remedy)
+		return e.Remedy
 	}
+	return ""
 }
 
 // role has a screen reader say at once what has failed.

@@ -235,6 +235,14 @@ func TestOutages(t *testing.T) {
 	b.cluster.Log(over(200, cluster.ProofFenced)...)
 	b.cluster.Log(cluster.Event{Time: at(300), Kind: cluster.EvFenceFail, Host: "node1"}, over(400, cluster.ProofDeadline)[0],
 		cluster.Event{Time: at(410), Kind: cluster.EvReleased}, cluster.Event{Time: at(500), Kind: cluster.EvStarted, Host: "node2"},
+		cluster.Event{Time: at(510), Kind: cluster.EvReleased, Host: "node2"},
+		cluster.Event{Time: at(511), Kind: cluster.EvAssigned, Host: "node2"},
+		cluster.Event{Time: at(512), Kind: cluster.EvReleased, Host: "node2"}, // the start has failed
+		cluster.Event{Time: at(517), Kind: cluster.EvStarted, Host: "node2"},
+		cluster.Event{Time: at(520), Kind: cluster.EvStopping, Host: "node2"},
+		cluster.Event{Time: at(525), Kind: cluster.EvReleased, Host: "node2"},
+		cluster.Event{Time: at(560), Kind: cluster.EvReleased, Host: "node2"},
+		cluster.Event{Time: at(590), Kind: cluster.EvStarted, Host: "node2"},
 		cluster.Event{Time: at(600), Kind: cluster.EvOutage}, cluster.Event{Time: at(603), Kind: cluster.EvOutageOver},
 		cluster.Event{Time: at(604), Kind: cluster.EvOutageOver})
 	wants(t, "what was read is good for a while", b.scrape(), map[string]float64{`holdfast_takeovers_total{proof="fenced"}`: 0})
@@ -244,6 +252,7 @@ func TestOutages(t *testing.T) {
 			`holdfast_takeovers_total{proof="fenced"}`: 1, `holdfast_takeovers_total{proof="deadline"}`: 1,
 			`holdfast_outage_phase_seconds{phase="proof"} count`: 2, `holdfast_outage_phase_seconds{phase="proof"} sum`: 16,
 			`holdfast_outage_phase_seconds{phase="start"} count`: 2, `holdfast_outage_phase_seconds{phase="start"} sum`: 40,
+			`holdfast_outage_phase_seconds{phase="restart"} count`: 2, `holdfast_outage_phase_seconds{phase="restart"} sum`: 107,
 			`holdfast_fence_failures_total`: 1, `holdfast_pair_outage_seconds count`: 1, `holdfast_pair_outage_seconds sum`: 3,
 		})
 		b.at = b.at.Add(eventsFor)

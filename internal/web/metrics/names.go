@@ -112,8 +112,8 @@ const (
 	unfencedName  = "holdfast_fence_failures_total"
 	unfencedHelp  = "Orders to fence devices that did not show the host off, since the agent of this host has begun."
 	phaseName     = "holdfast_outage_phase_seconds"
-	phaseHelp     = "Phases of takeovers, in seconds: proof is from the last renewal of the lost host to the decision, start from there " +
-		"until it runs. Since the agent of this host has begun."
+	phaseHelp     = "Phases of outages, in seconds. Of takeovers: proof is from the last renewal of the lost host to the decision, " +
+		"start from there until it runs. Without a takeover, restart is from the end of what runs until it runs again. Since the agent of this host has begun."
 	pairName = "holdfast_pair_outage_seconds"
 	pairHelp = "Times in which clients could not use the active database of a pair, from the event that tells it on, in seconds. " +
 		"Since the agent of this host has begun."

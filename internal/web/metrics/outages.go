@@ -10,10 +10,11 @@ import (
 	"holdfast/internal/cluster"
 )
 
-// Phases of a takeover.
+// Phases of an outage.
 const (
-	phaseProof = "proof" // from the last renewal to the decision
-	phaseStart = "start" // from there until it runs
+	phaseProof   = "proof"   // of a takeover: from the last renewal to the decision
+	phaseStart   = "start"   // of a takeover: from there until it runs
+	phaseRestart = "restart" // without a takeover, or after one that has failed: from its end until it runs again
 )
 
 // proofs are those of takeovers.
@@ -30,6 +31,8 @@ type counts struct {
 	next  int64     // revision after which events are new
 	begun bool      // the log was read once: what came before is not counted
 	epoch takenOver // the takeover that is under way
+	off   bool      // somebody has it stopped: its end is none that counts
+	down  time.Time // since when it is without a takeover; zero: it is not
 	shut  time.Time // since when clients can not use the database of a pair; zero: they can
 }
 
@@ -54,7 +57,7 @@ func newCounts() counts {
 	for _, p := range proofs { // a counter that begins with 1 has no increase
 		c.takeovers.WithLabelValues(string(p))
 	}
-	for _, p := range []string{phaseProof, phaseStart} {
+	for _, p := range []string{phaseProof, phaseStart, phaseRestart} {
 		c.phases.WithLabelValues(p)
 	}
 	return c
@@ -103,9 +106,27 @@ func (c *counts) take(e cluster.Event) {
 			c.takeovers.WithLabelValues(string(e.Proof)).Inc()
 			c.phases.WithLabelValues(phaseProof).Observe(e.Wait.Seconds())
 		}
+		c.down = time.Time{}
 	case cluster.EvStarted:
-		if under.to == e.Host && e.Host != "" && c.begun {
+		switch {
+		case !c.begun:
+		case under.to == e.Host && e.Host != "":
 			c.phases.WithLabelValues(phaseStart).Observe(passed(under.at, e.Time))
+		case !c.down.IsZero():
+			c.phases.WithLabelValues(phaseRestart).Observe(passed(c.down, e.Time))
+		}
+		c.off, c.down = false, time.Time{}
+	case cluster.EvAdopted, cluster.EvMigrated, cluster.EvMigrateEnd: // it runs
+		c.off, c.down = false, time.Time{}
+	case cluster.EvStopping:
+		c.off, c.down = true, time.Time{}
+	case cluster.EvReleased:
+		switch {
+		case c.off || !c.down.IsZero(): // it was not to run, or a start has failed
+		case under.to != "": // who took it over did not start it
+			c.down = under.at
+		default:
+			c.down = e.Time.Add(-e.Wait)
 		}
 	case cluster.EvFenceFail:
 		if c.begun {

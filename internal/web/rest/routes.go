@@ -47,6 +47,8 @@ var routes = []route{
 	{apiv1connect.JobServiceGetHostPortsProcedure, "GET", "/hosts/{host}/ports", "", ""},
 	{apiv1connect.JobServiceCompareFilesProcedure, "POST", "/hosts/{host}/files:compare", "*", ""},
 	{apiv1connect.ClusterServiceRenewCertificatesProcedure, "POST", "/hosts/{host}/certificates:renew", "*", ""},
+	{apiv1connect.HostServiceGetHostLogProcedure, "GET", "/hosts/{host}/log", "", "log"},
+	{apiv1connect.HostServiceTestFenceProcedure, "POST", "/hosts/{host}/fence:test", "*", "test"},
 	{apiv1connect.JobServiceWriteFilesProcedure, "POST", "/files:write", "*", "job"},
 
 	{apiv1connect.JobServiceListGuestsProcedure, "GET", "/guests", "", ""},
@@ -92,11 +94,12 @@ var routes = []route{
 // without says why a procedure that users may call has no resource.
 var without = map[string]string{
 	apiv1connect.UpgradeServicePutBundleProcedure: "a bundle has gigabytes, and goes in chunks with its keys: holdfast upgrade run sends it",
+	apiv1connect.HostServiceGetReportProcedure:    "an archive goes in chunks: holdfast report writes it, and a page of the console",
 }
 
 // files have the services that have resources.
 var files = []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_pair_proto,
-	apiv1.File_access_proto, apiv1.File_notification_proto}
+	apiv1.File_access_proto, apiv1.File_notification_proto, apiv1.File_host_proto}
 
 // methods are all procedures of these services.
 func methods() map[string]protoreflect.MethodDescriptor {

@@ -71,7 +71,7 @@ func Write(ctx context.Context, w io.Writer, o Options) ([]Entry, error) {
 		_, err := out.Write(text)
 		return err
 	}
-	err := put(indexName, newRedactor(o.Known).pass(index(o, entries)))
+	err := put(indexName, NewRedactor(o.Known).Pass(index(o, entries)))
 	for i, text := range texts {
 		if err == nil && len(text) > 0 {
 			err = put(entries[i].Name, text)
@@ -101,7 +101,7 @@ func index(o Options, entries []Entry) []byte {
 
 // collect gets all parts, without their secrets.
 func collect(ctx context.Context, o Options) ([][]byte, []Entry) {
-	red := newRedactor(o.Known)
+	red := NewRedactor(o.Known)
 	texts, entries := make([][]byte, len(o.Parts)), make([]Entry, len(o.Parts))
 	room := make(chan struct{}, beside)
 	var all sync.WaitGroup
@@ -120,13 +120,13 @@ func collect(ctx context.Context, o Options) ([][]byte, []Entry) {
 		}
 		left -= len(texts[i])
 		entries[i].Bytes = len(texts[i])
-		entries[i].Why = string(red.pass([]byte(entries[i].Why)))
+		entries[i].Why = string(red.Pass([]byte(entries[i].Why)))
 	}
 	return texts, entries
 }
 
 // get gets one part.
-func get(ctx context.Context, o Options, p Part, red *redactor) ([]byte, Entry) {
+func get(ctx context.Context, o Options, p Part, red *Redactor) ([]byte, Entry) {
 	ctx, cancel := context.WithTimeout(ctx, o.Within)
 	defer cancel()
 	s := &sink{most: o.Most, tail: p.Tail}
@@ -192,7 +192,7 @@ func (s *sink) Write(p []byte) (int, error) {
 }
 
 // close returns what is kept, without secrets, in whole lines.
-func (s *sink) close(red *redactor) (text []byte, cut bool) {
+func (s *sink) close(red *Redactor) (text []byte, cut bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
@@ -200,7 +200,7 @@ func (s *sink) close(red *redactor) (text []byte, cut bool) {
 	if s.lost { // half a line may begin or end with half a secret
 		text = whole(text, s.tail)
 	}
-	text = red.pass(text)
+	text = red.Pass(text)
 	if len(text) <= s.most {
 		return text, cut
 	}

@@ -21,7 +21,7 @@ import (
 // TestLooksLikeASecret: what has no name of a file of ours.
 func TestLooksLikeASecret(t *testing.T) {
 	const s = "Hunter2-x"
-	r := newRedactor(nil)
+	r := NewRedactor(nil)
 	for text, want := range map[string]string{
 		`{"password":"` + s + `","user":"op"}`: `{"password":"[removed]","user":"op"}`,
 		`{"msg":"{\"bmc_password\": \"` +
@@ -135,7 +135,7 @@ func TestLooksLikeASecret(t *testing.T) {
 		"-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----":           "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----",
 		"nothing: to remove, 5 secrets, tokens and passwords":                   "nothing: to remove, 5 secrets, tokens and passwords",
 	} {
-		if got := string(r.pass([]byte(text))); got != want {
+		if got := string(r.Pass([]byte(text))); got != want {
 			t.Errorf("%s\n gives %s\n want  %s", text, got, want)
 		}
 	}
@@ -163,7 +163,7 @@ func TestKnownSecretsAreRemovedInEachForm(t *testing.T) {
 		t.Errorf("printed: %s", s)
 	}
 	known = append(known, SecretsIn([]string{"HOME=/root", "DB_PASSWORD=fromtheenv", "PATH=/bin", "TOKEN="})...)
-	r := newRedactor(known)
+	r := NewRedactor(known)
 	for text, want := range map[string]string{
 		"vnc xyz, wxyz":                                "vnc [removed], wxyz",
 		"it is " + odd + "!":                           "it is [removed]!",
@@ -175,7 +175,7 @@ func TestKnownSecretsAreRemovedInEachForm(t *testing.T) {
 		"root:mycnfword@tcp(localhost:3306)/":          "root:[removed]@tcp(localhost:3306)/",
 		"fromtheenv notme":                             "[removed] notme",
 	} {
-		if got := string(r.pass([]byte(text))); got != want {
+		if got := string(r.Pass([]byte(text))); got != want {
 			t.Errorf("%s\n gives %s\n want  %s", text, got, want)
 		}
 	}

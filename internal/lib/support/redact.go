@@ -15,13 +15,14 @@ import (
 // removed stands where a secret was.
 const removed = "[removed]"
 
-// redactor removes secrets from texts.
-type redactor struct {
+// Redactor removes secrets from texts.
+type Redactor struct {
 	known *strings.Replacer // puts as much of something else in place of each
 	short *regexp.Regexp    // nil: none
 }
 
-func newRedactor(known []Secret) *redactor {
+// NewRedactor makes one that also knows some secrets.
+func NewRedactor(known []Secret) *Redactor {
 	var long, short []string
 	for _, k := range known {
 		if len(k) >= shortest {
@@ -36,7 +37,7 @@ func newRedactor(known []Secret) *redactor {
 	for _, s := range slices.Compact(long) {
 		pairs = append(pairs, s, flip(s))
 	}
-	r := &redactor{known: strings.NewReplacer(pairs...)}
+	r := &Redactor{known: strings.NewReplacer(pairs...)}
 	if len(short) > 0 {
 		r.short = regexp.MustCompile(`(?:^|[^0-9A-Za-z])(` + strings.Join(short, "|") + `)(?:$|[^0-9A-Za-z])`)
 	}
@@ -69,9 +70,9 @@ func forms(s string) []string {
 	return out
 }
 
-// pass returns the text without secrets. Each way to find some looks at the text as it was: what one of them
+// Pass returns the text without secrets. Each way to find some looks at the text as it was: what one of them
 // removes hides nothing from another.
-func (r *redactor) pass(text []byte) []byte {
+func (r *Redactor) Pass(text []byte) []byte {
 	s := string(text)
 	hidden := []byte(r.known.Replace(s)) // where it differs there is a secret
 	hide := func(from, to int) {
@@ -102,7 +103,7 @@ func (r *redactor) pass(text []byte) []byte {
 }
 
 // look finds what is a secret by its look or its name, and what is a short known one.
-func (r *redactor) look(s string, hide func(from, to int)) {
+func (r *Redactor) look(s string, hide func(from, to int)) {
 	// The rest of a key whose beginning is not here.
 	i := strings.Index(s, "-----END ")
 	if i >= 0 && restOfKey.MatchString(s[i:min(len(s), i+64)]) && !strings.Contains(s[:i], "-----BEGIN ") {

@@ -177,11 +177,11 @@ var inBlocks = []string{
 
 // TestForms: of a secret in each form nothing is left, and what is no part of it stays.
 func TestForms(t *testing.T) {
-	r := newRedactor(nil)
+	r := NewRedactor(nil)
 	const secret = "Hunter2-x"
 	for form := range strings.SplitSeq(inLines, "\n") {
 		text := "10:00:01 before\n" + strings.ReplaceAll(form, "X", secret) + "\n10:00:02 behind"
-		got := string(r.pass([]byte(text)))
+		got := string(r.Pass([]byte(text)))
 		if strings.Contains(got, "Hunter") || strings.Contains(got, "2-x") || !strings.Contains(got, removed) {
 			t.Errorf("%s\nbecomes %s", text, got)
 		}
@@ -191,7 +191,7 @@ func TestForms(t *testing.T) {
 	}
 	for _, form := range slices.Concat(inBlocks, alone) {
 		text := strings.ReplaceAll(form, "X", secret)
-		got := string(r.pass([]byte(text)))
+		got := string(r.Pass([]byte(text)))
 		if strings.Contains(got, "Hunter") || strings.Contains(got, "2-x") || !strings.Contains(got, "next") {
 			t.Errorf("%s\nbecomes %s", text, got)
 		}
@@ -241,9 +241,9 @@ pwd is /root; key_buffer_size=128M
 
 // TestOrdinaryLines: times, identifiers, names of hosts and what else is no secret stay.
 func TestOrdinaryLines(t *testing.T) {
-	r := newRedactor(nil)
+	r := NewRedactor(nil)
 	for line := range strings.SplitSeq(ordinary, "\n") {
-		if got := string(r.pass([]byte(line))); got != line {
+		if got := string(r.Pass([]byte(line))); got != line {
 			t.Errorf("%s\nbecomes %s", line, got)
 		}
 	}
