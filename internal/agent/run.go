@@ -175,7 +175,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 			return BadInput{err}
 		}
 		defer func() { err = errors.Join(err, jobs.guests.Close()) }()
-		opts.Jobs, opts.Upgrade, opts.Agents, opts.Hosts = jobs, jobs, jobs, jobs.IsHost
+		opts.Jobs, opts.Upgrade, opts.Agents, opts.Hosts, opts.Screens = jobs, jobs, jobs, jobs.IsHost, jobs.screens
 	}
 	var pairing *pair.Service
 	if nd.pairing != nil {

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"iter"
 	"net"
 	"net/http"
@@ -50,7 +49,8 @@ type Client struct {
 	pair      apiv1connect.PairServiceClient
 	access    apiv1connect.AccessServiceClient
 	notices   apiv1connect.NotificationServiceClient
-	transport *http.Transport // nil: another one, that needs no end
+	transport *http.Transport                           // nil: another one, that needs no end
+	screens   func() (rpc screensClient, hangUp func()) // by a connection of its own
 	old       func(time.Duration)
 	older     sync.Once // asks an agent whose status does not tell its type
 	olderType string    // what came of it
@@ -167,6 +167,7 @@ func DialBy(target string, tlsConf *tls.Config, dial func(ctx context.Context, n
 	}
 	c := through(target, base, transport)
 	c.transport = transport
+	c.screens = func() (screensClient, func()) { return screensBy(transport, base) }
 	return c, nil
 }
 
@@ -174,8 +175,9 @@ func DialBy(target string, tlsConf *tls.Config, dial func(ctx context.Context, n
 func Through(target string, rt http.RoundTripper) *Client { return through(target, "http://agent", rt) }
 
 func through(target, base string, rt http.RoundTripper) *Client {
-	hc := &http.Client{Transport: rt, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	hc := httpClient(rt)
 	c := &Client{target: target}
+	c.screens = func() (screensClient, func()) { return newScreensClient(rt, base), func() {} }
 	// options bound the messages of a service, bytes.
 	options := func(most int) connect.ClientOption {
 		return connect.WithClientOptions(connect.WithReadMaxBytes(most), connect.WithInterceptors(connect.UnaryInterceptorFunc(c.noteAge)))
@@ -188,6 +190,10 @@ func through(target, base string, rt http.RoundTripper) *Client {
 	c.access = apiv1connect.NewAccessServiceClient(hc, base, options(maxMessage))
 	c.notices = apiv1connect.NewNotificationServiceClient(hc, base, options(maxMessage))
 	return c
+}
+
+func httpClient(rt http.RoundTripper) *http.Client {
+	return &http.Client{Transport: rt, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // newTransport returns a transport without a proxy, with no protocol yet, whose
@@ -487,13 +493,4 @@ func keyOr(key string) string {
 // ClientTLS returns the TLS settings of a client: pool holds the cluster's CA.
 func ClientTLS(cert tls.Certificate, pool *x509.CertPool) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}
-}
-
-// isTLS reports whether a connection failed in its handshake.
-func isTLS(err error) bool {
-	var verify *tls.CertificateVerificationError
-	var alert tls.AlertError
-	var record tls.RecordHeaderError
-	return errors.As(err, &verify) || errors.As(err, &alert) || errors.As(err, &record) ||
-		strings.Contains(fmt.Sprint(err), "remote error: tls:")
 }

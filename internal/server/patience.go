@@ -23,6 +23,13 @@ type patience struct {
 	take time.Duration // to take the next bytes of an answer
 }
 
+// many are the calls that send more than one message.
+var many = map[string]bool{
+	apiv1connect.UpgradeServicePutBundleProcedure:  true,
+	apiv1connect.ScreenServiceOpenScreenProcedure:  true,
+	apiv1connect.ScreenServiceServeScreenProcedure: true,
+}
+
 // serve has next answer a call.
 func (t patience) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
@@ -33,7 +40,7 @@ func (t patience) serve(next http.Handler, w http.ResponseWriter, r *http.Reques
 	most := int64(RequestBound(r.URL.Path)) + envelope
 	r.Body = &sent{
 		ReadCloser: r.Body, rc: rc, most: most, left: most,
-		many: r.URL.Path == apiv1connect.UpgradeServicePutBundleProcedure, within: t.body,
+		many: many[r.URL.Path], within: t.body,
 	}
 	next.ServeHTTP(&budgetShare{w, rc, t.take}, r)
 	if r.ProtoMajor > 1 { // else the connection goes on with it

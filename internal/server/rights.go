@@ -85,6 +85,9 @@ var rights = map[string]right{
 	apiv1connect.PairServiceAddPartitionProcedure:    ofOperators,
 	apiv1connect.PairServiceRemovePartitionProcedure: ofOperators,
 
+	apiv1connect.ScreenServiceOpenScreenProcedure:  ofOperators, // who sees a screen can type there
+	apiv1connect.ScreenServiceServeScreenProcedure: ofMembers,
+
 	apiv1connect.AccessServiceListUsersProcedure:   ofAdmins,
 	apiv1connect.AccessServiceSetUserProcedure:     ofAdmins,
 	apiv1connect.AccessServiceRemoveUserProcedure:  ofAdmins,

@@ -94,6 +94,7 @@ type Options struct {
 	Pair     Pair     // nil: this host belongs to no pair
 	Access   Access   // nil: there are no users and tokens
 	Notices  Notices  // nil: this host tells nobody of events
+	Screens  Screens  // nil: it shows no screens of guests
 	// Certificates are those of the hosts. nil: nobody renews any.
 	Certificates Certificates
 	Hosts        Hosts // which names are hosts'; nil: nobody is limited
@@ -238,6 +239,9 @@ func (s *Server) routes() http.Handler {
 	}
 	if s.opts.Notices != nil {
 		mux.Handle(apiv1connect.NewNotificationServiceHandler(&noticesHandler{s.opts.Notices}, options(maxMessage, noticeTime)))
+	}
+	if s.opts.Screens != nil {
+		mux.Handle(apiv1connect.NewScreenServiceHandler(&screenHandler{s.opts.Screens, s.cluster, s.stop}, options(maxMessage, unaryTime)))
 	}
 	if s.opts.Pair != nil {
 		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxJob, pairTime)))
