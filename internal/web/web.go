@@ -71,6 +71,7 @@ type Console struct {
 	provider *provider.Client    // nil: there is none
 	live     *live
 	contents contents
+	screens  *screens
 	handler  http.Handler
 
 	again server.Again // of the listener
@@ -98,7 +99,7 @@ var shaking = admit.Bounds{All: 256, Address: 32, Net: 64}
 
 // New makes a console that listens nowhere yet.
 func New(o Options) *Console {
-	c := &Console{Options: o, access: o.Users, sessions: scs.New(),
+	c := &Console{Options: o, access: o.Users, sessions: scs.New(), screens: newScreens(),
 		live: newLive(o.client("console", cluster.Viewer), o.Log)}
 	c.sessions.Store = access.Sessions{Service: o.Users}
 	c.sessions.Lifetime = sessionHours * time.Hour
@@ -155,7 +156,8 @@ func (c *Console) Serve(ctx context.Context) error {
 		return fmt.Errorf("serve the console: %w", err)
 	case <-ctx.Done():
 	}
-	end() // streams end
+	end() // streams end, and screens
+	defer c.screens.wait()
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	err := srv.Shutdown(within)
@@ -225,6 +227,7 @@ func (c *Console) routes() http.Handler {
 		mux.Handle("POST "+path, c.loggedIn(answer))
 	}
 	c.upgradeRoutes(mux)
+	c.screenRoutes(mux)
 	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
 	all := http.NewServeMux()
@@ -251,7 +254,7 @@ func (c *Console) ready(w http.ResponseWriter, _ *http.Request) {
 func compressed(next http.Handler) http.Handler {
 	pages := gzhttp.GzipHandler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet || strings.HasPrefix(r.URL.Path, "/live/") { // a stream is sent part by part
+		if r.Method != http.MethodGet || strings.HasPrefix(r.URL.Path, "/live/") || strings.HasSuffix(r.URL.Path, "/socket") { // streams
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -263,7 +266,11 @@ func compressed(next http.Handler) http.Handler {
 func headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "+
+		images := "'self'"
+		if strings.HasSuffix(r.URL.Path, "/screen") {
+			images += " data:" // noVNC makes pictures of what the guest sends, and a mouse pointer
+		}
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src "+images+"; font-src 'self'; "+
 			"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
