@@ -69,12 +69,12 @@ func (c *Client) OpenScreen(ctx context.Context, guest string) (*Screen, error) 
 		m, err := st.Receive()
 		return m.GetChunk(), c.ended(ctx, err)
 	}
-	s.end = func() { end(); hangUp() }
+	s.end = s.ender(end, st.CloseRequest, hangUp)
 	return s, s.begin(ctx, func() error {
-		serr := st.Send(&apiv1.OpenScreenRequest{Guest: guest})
+		sent := async(func() error { return st.Send(&apiv1.OpenScreenRequest{Guest: guest}) })
 		m, err := st.Receive()
 		s.Host, s.Guest = cluster.HostID(m.GetHost()), m.GetGuest()
-		return c.refused(ctx, serr, err)
+		return c.refused(ctx, sent, err)
 	})
 }
 
@@ -94,11 +94,11 @@ func (c *Client) ServeScreen(ctx context.Context, uuid string) (io.ReadWriteClos
 		m, err := st.Receive()
 		return m.GetChunk(), c.ended(ctx, err)
 	}
-	s.end = func() { end(); hangUp() }
+	s.end = s.ender(end, st.CloseRequest, hangUp)
 	if err := s.begin(ctx, func() error {
-		serr := st.Send(&apiv1.ServeScreenRequest{Guest: uuid})
+		sent := async(func() error { return st.Send(&apiv1.ServeScreenRequest{Guest: uuid}) })
 		_, err := st.Receive()
-		return c.refused(ctx, serr, err)
+		return c.refused(ctx, sent, err)
 	}); err != nil {
 		return nil, err
 	}
@@ -133,13 +133,20 @@ func (s *Screen) begin(ctx context.Context, open func() error) error {
 	return nil
 }
 
-// refused is why a screen was not opened; nil: it was. A call that could not be sent is explained by what is received.
-func (c *Client) refused(ctx context.Context, sent, received error) error {
+// async sends beside what is received: who is refused is not read first.
+func async(send func() error) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- send() }()
+	return done
+}
+
+// refused is why a screen was not opened; nil: it was, and what was sent is there. Why it was not is in what is received.
+func (c *Client) refused(ctx context.Context, sent <-chan error, received error) error {
 	if errors.Is(received, io.EOF) {
 		return fail.Errorf(fail.Failed, "the agent at %s ended the call before the screen was open", c.target)
 	}
-	if received == nil && sent != nil {
-		received = sent
+	if received == nil {
+		received = <-sent
 	}
 	return fromWire(ctx, c.target, received)
 }
@@ -182,6 +189,17 @@ func (s *Screen) put(b []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.send(b)
+}
+
+// ender ends the call, whose transport looks whether its context has ended only when nothing more can be sent.
+func (s *Screen) ender(end func(), closeSend func() error, hangUp func()) func() {
+	return sync.OnceFunc(func() {
+		end()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_ = closeSend() // the call has ended
+		hangUp()
+	})
 }
 
 // Close closes the screen.
