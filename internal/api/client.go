@@ -49,8 +49,9 @@ type Client struct {
 	pair      apiv1connect.PairServiceClient
 	access    apiv1connect.AccessServiceClient
 	notices   apiv1connect.NotificationServiceClient
-	transport *http.Transport                           // nil: another one, that needs no end
-	screens   func() (rpc screensClient, hangUp func()) // by a connection of its own
+	transport *http.Transport // nil: another one, that needs no end
+	base      string
+	screens   func() (rt http.RoundTripper, hangUp func()) // by a connection of its own
 	old       func(time.Duration)
 	older     sync.Once // asks an agent whose status does not tell its type
 	olderType string    // what came of it
@@ -167,7 +168,7 @@ func DialBy(target string, tlsConf *tls.Config, dial func(ctx context.Context, n
 	}
 	c := through(target, base, transport)
 	c.transport = transport
-	c.screens = func() (screensClient, func()) { return screensBy(transport, base) }
+	c.screens = func() (http.RoundTripper, func()) { return screensBy(transport) }
 	return c, nil
 }
 
@@ -176,8 +177,8 @@ func Through(target string, rt http.RoundTripper) *Client { return through(targe
 
 func through(target, base string, rt http.RoundTripper) *Client {
 	hc := httpClient(rt)
-	c := &Client{target: target}
-	c.screens = func() (screensClient, func()) { return newScreensClient(rt, base), func() {} }
+	c := &Client{target: target, base: base}
+	c.screens = func() (http.RoundTripper, func()) { return rt, func() {} }
 	// options bound the messages of a service, bytes.
 	options := func(most int) connect.ClientOption {
 		return connect.WithClientOptions(connect.WithReadMaxBytes(most), connect.WithInterceptors(connect.UnaryInterceptorFunc(c.noteAge)))

@@ -37,27 +37,21 @@ type Screen struct {
 	end     func()
 }
 
-type screensClient = apiv1connect.ScreenServiceClient
-
-func newScreensClient(rt http.RoundTripper, base string) screensClient {
-	return apiv1connect.NewScreenServiceClient(httpClient(rt), base, connect.WithReadMaxBytes(2*ScreenChunk))
-}
-
-// screensBy makes a client for one screen, by a connection of its own: what it has and nobody has read is bounded, and keeps
+// screensBy is a transport for one screen, with a connection of its own: what it has and nobody has read is bounded, and keeps
 // nobody else waiting.
-func screensBy(t *http.Transport, base string) (screensClient, func()) {
-	own := t.Clone()
+func screensBy(t *http.Transport) (own *http.Transport, hangUp func()) {
+	own = t.Clone()
 	own.HTTP2.MaxReceiveBufferPerStream, own.HTTP2.MaxReceiveBufferPerConnection = screenWindow, screenWindow
 	own.IdleConnTimeout = time.Second
-	return newScreensClient(own, base), own.CloseIdleConnections
+	return own, own.CloseIdleConnections
 }
 
 // OpenScreen opens the screen of a guest, wherever it runs, by its UUID; of the management VM by "mnvm". It lasts until it
 // is closed, or ctx ends.
 func (c *Client) OpenScreen(ctx context.Context, guest string) (*Screen, error) {
-	rpc, hangUp := c.screens()
+	rt, hangUp := c.screens()
 	ctx, end := context.WithCancel(ctx)
-	st, err := rpc.OpenScreen(ctx)
+	st, err := apiv1connect.NewScreenServiceClient(httpClient(rt), c.base, connect.WithReadMaxBytes(2*ScreenChunk)).OpenScreen(ctx)
 	if err != nil {
 		end()
 		hangUp()
@@ -80,9 +74,9 @@ func (c *Client) OpenScreen(ctx context.Context, guest string) (*Screen, error) 
 
 // ServeScreen opens the screen of a guest of the agent's host.
 func (c *Client) ServeScreen(ctx context.Context, uuid string) (io.ReadWriteCloser, error) {
-	rpc, hangUp := c.screens()
+	rt, hangUp := c.screens()
 	ctx, end := context.WithCancel(ctx)
-	st, err := rpc.ServeScreen(ctx)
+	st, err := apiv1connect.NewAgentServiceClient(httpClient(rt), c.base, connect.WithReadMaxBytes(2*ScreenChunk)).ServeScreen(ctx)
 	if err != nil {
 		end()
 		hangUp()

@@ -33,7 +33,7 @@ var requests = map[string]int{
 	apiv1connect.AgentServiceGatherFactsProcedure:    maxFacts,
 	apiv1connect.AgentServiceGetRowsProcedure:        maxMessage, // keys of rows
 	apiv1connect.ScreenServiceOpenScreenProcedure:    maxTyped,
-	apiv1connect.ScreenServiceServeScreenProcedure:   maxTyped,
+	apiv1connect.AgentServiceServeScreenProcedure:    maxTyped,
 }
 
 // RequestBound is the most bytes that a message of a procedure's requests may have.
@@ -87,8 +87,8 @@ var classes = map[string]class{
 	apiv1connect.AgentServiceGetRowsProcedure:     list,
 	apiv1connect.AgentServiceSendGuestProcedure:   errand,
 
-	apiv1connect.ScreenServiceOpenScreenProcedure:  screen,
-	apiv1connect.ScreenServiceServeScreenProcedure: screen,
+	apiv1connect.ScreenServiceOpenScreenProcedure: screen,
+	apiv1connect.AgentServiceServeScreenProcedure: screen,
 }
 
 // share bounds the calls of a class that are under way at once.

@@ -25,9 +25,9 @@ type patience struct {
 
 // many are the calls that send more than one message.
 var many = map[string]bool{
-	apiv1connect.UpgradeServicePutBundleProcedure:  true,
-	apiv1connect.ScreenServiceOpenScreenProcedure:  true,
-	apiv1connect.ScreenServiceServeScreenProcedure: true,
+	apiv1connect.UpgradeServicePutBundleProcedure: true,
+	apiv1connect.ScreenServiceOpenScreenProcedure: true,
+	apiv1connect.AgentServiceServeScreenProcedure: true,
 }
 
 // serve has next answer a call.

@@ -56,9 +56,18 @@ func (h *screenHandler) OpenScreen(ctx context.Context, st *connect.BidiStream[a
 	}, func(b []byte) error { return st.Send(&apiv1.OpenScreenResponse{Chunk: b}) })
 }
 
+// screensHere are those that other agents ask for.
+type screensHere struct {
+	screens Screens         // nil: there are none
+	stop    context.Context // ends, with its cause, when the server does
+}
+
 // ServeScreen opens a screen of this host.
-func (h *screenHandler) ServeScreen(ctx context.Context,
+func (h *screensHere) ServeScreen(ctx context.Context,
 	st *connect.BidiStream[apiv1.ServeScreenRequest, apiv1.ServeScreenResponse]) error {
+	if h.screens == nil {
+		return fail.Errorf(fail.Refused, "this host shows no screens of guests")
+	}
 	first, err := st.Receive()
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func newTheatre(t *testing.T, edit ...func(*Server)) *theatre {
 	ready := make(chan string, 1)
 	socket := filepath.Join(try.ShortDir(t), "s")
 	s, err := New(x.fake, Options{
-		Socket: socket, Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }), Screens: x.Screens,
+		Socket: socket, Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }), Screens: x.Screens, Agents: newUpgrades(),
 		TLS:   &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
 		Hosts: func(name string) (bool, bool, error) { return name != "admin", name == "g1", nil },
 	})
@@ -185,7 +185,9 @@ func TestSlowViewer(t *testing.T) {
 	x := newTheatre(t, func(s *Server) { s.calls.take = 200 * time.Millisecond })
 	x.guest.Flood = true
 	for name, open := range map[string]func() (io.ReadCloser, error){
-		"user":   func() (io.ReadCloser, error) { return asReader(x.user("a", cluster.Operator).OpenScreen(try.Context(t), "v")) },
+		"user": func() (io.ReadCloser, error) {
+			return asReader(x.user("a", cluster.Operator).OpenScreen(try.Context(t), "v"))
+		},
 		"member": func() (io.ReadCloser, error) { return asReader(x.as("node2").ServeScreen(try.Context(t), "v")) },
 	} {
 		before, closed := x.guest.Given(), x.Closed()

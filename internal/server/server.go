@@ -231,7 +231,8 @@ func (s *Server) routes() http.Handler {
 		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade}, options(maxDocument, upgradeTime)))
 	}
 	if s.opts.Agents != nil {
-		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates, s.opts.Pair},
+		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates, s.opts.Pair,
+			screensHere{s.opts.Screens, s.stop}},
 			options(maxDocument, upgradeTime)))
 	}
 	if s.opts.Access != nil {

@@ -135,102 +135,6 @@ func (x *OpenScreenResponse) GetChunk() []byte {
 	return nil
 }
 
-type ServeScreenRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Guest         string                 `protobuf:"bytes,1,opt,name=guest,proto3" json:"guest,omitempty"` // UUID; in the first message, which has no chunk
-	Chunk         []byte                 `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"` // empty: a sign of life
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ServeScreenRequest) Reset() {
-	*x = ServeScreenRequest{}
-	mi := &file_screen_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ServeScreenRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ServeScreenRequest) ProtoMessage() {}
-
-func (x *ServeScreenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_screen_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ServeScreenRequest.ProtoReflect.Descriptor instead.
-func (*ServeScreenRequest) Descriptor() ([]byte, []int) {
-	return file_screen_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *ServeScreenRequest) GetGuest() string {
-	if x != nil {
-		return x.Guest
-	}
-	return ""
-}
-
-func (x *ServeScreenRequest) GetChunk() []byte {
-	if x != nil {
-		return x.Chunk
-	}
-	return nil
-}
-
-type ServeScreenResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Chunk         []byte                 `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"` // empty: it is open; the first message
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ServeScreenResponse) Reset() {
-	*x = ServeScreenResponse{}
-	mi := &file_screen_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ServeScreenResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ServeScreenResponse) ProtoMessage() {}
-
-func (x *ServeScreenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_screen_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ServeScreenResponse.ProtoReflect.Descriptor instead.
-func (*ServeScreenResponse) Descriptor() ([]byte, []int) {
-	return file_screen_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *ServeScreenResponse) GetChunk() []byte {
-	if x != nil {
-		return x.Chunk
-	}
-	return nil
-}
-
 var File_screen_proto protoreflect.FileDescriptor
 
 const file_screen_proto_rawDesc = "" +
@@ -242,16 +146,10 @@ const file_screen_proto_rawDesc = "" +
 	"\x12OpenScreenResponse\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05guest\x18\x02 \x01(\tR\x05guest\x12\x14\n" +
-	"\x05chunk\x18\x03 \x01(\fR\x05chunk\"@\n" +
-	"\x12ServeScreenRequest\x12\x14\n" +
-	"\x05guest\x18\x01 \x01(\tR\x05guest\x12\x14\n" +
-	"\x05chunk\x18\x02 \x01(\fR\x05chunk\"+\n" +
-	"\x13ServeScreenResponse\x12\x14\n" +
-	"\x05chunk\x18\x01 \x01(\fR\x05chunk2\xb8\x01\n" +
+	"\x05chunk\x18\x03 \x01(\fR\x05chunk2b\n" +
 	"\rScreenService\x12Q\n" +
 	"\n" +
-	"OpenScreen\x12\x1e.holdfast.v1.OpenScreenRequest\x1a\x1f.holdfast.v1.OpenScreenResponse(\x010\x01\x12T\n" +
-	"\vServeScreen\x12\x1f.holdfast.v1.ServeScreenRequest\x1a .holdfast.v1.ServeScreenResponse(\x010\x01B Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
+	"OpenScreen\x12\x1e.holdfast.v1.OpenScreenRequest\x1a\x1f.holdfast.v1.OpenScreenResponse(\x010\x01B Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
 
 var (
 	file_screen_proto_rawDescOnce sync.Once
@@ -265,20 +163,16 @@ func file_screen_proto_rawDescGZIP() []byte {
 	return file_screen_proto_rawDescData
 }
 
-var file_screen_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_screen_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_screen_proto_goTypes = []any{
-	(*OpenScreenRequest)(nil),   // 0: holdfast.v1.OpenScreenRequest
-	(*OpenScreenResponse)(nil),  // 1: holdfast.v1.OpenScreenResponse
-	(*ServeScreenRequest)(nil),  // 2: holdfast.v1.ServeScreenRequest
-	(*ServeScreenResponse)(nil), // 3: holdfast.v1.ServeScreenResponse
+	(*OpenScreenRequest)(nil),  // 0: holdfast.v1.OpenScreenRequest
+	(*OpenScreenResponse)(nil), // 1: holdfast.v1.OpenScreenResponse
 }
 var file_screen_proto_depIdxs = []int32{
 	0, // 0: holdfast.v1.ScreenService.OpenScreen:input_type -> holdfast.v1.OpenScreenRequest
-	2, // 1: holdfast.v1.ScreenService.ServeScreen:input_type -> holdfast.v1.ServeScreenRequest
-	1, // 2: holdfast.v1.ScreenService.OpenScreen:output_type -> holdfast.v1.OpenScreenResponse
-	3, // 3: holdfast.v1.ScreenService.ServeScreen:output_type -> holdfast.v1.ServeScreenResponse
-	2, // [2:4] is the sub-list for method output_type
-	0, // [0:2] is the sub-list for method input_type
+	1, // 1: holdfast.v1.ScreenService.OpenScreen:output_type -> holdfast.v1.OpenScreenResponse
+	1, // [1:2] is the sub-list for method output_type
+	0, // [0:1] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
@@ -295,7 +189,7 @@ func file_screen_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_screen_proto_rawDesc), len(file_screen_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

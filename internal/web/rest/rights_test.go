@@ -19,7 +19,7 @@ import (
 func procedures() []string {
 	var out []string
 	for _, f := range []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_agent_proto,
-		apiv1.File_pair_proto, apiv1.File_access_proto, apiv1.File_notification_proto} {
+		apiv1.File_pair_proto, apiv1.File_access_proto, apiv1.File_notification_proto, apiv1.File_screen_proto} {
 		for i := range f.Services().Len() {
 			s := f.Services().Get(i)
 			for j := range s.Methods().Len() {

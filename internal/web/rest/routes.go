@@ -91,12 +91,13 @@ var routes = []route{
 
 // without says why a procedure that users may call has no resource.
 var without = map[string]string{
+	apiv1connect.ScreenServiceOpenScreenProcedure: "a screen is bytes in both directions at once, which REST does not have: the console shows it",
 	apiv1connect.UpgradeServicePutBundleProcedure: "a bundle has gigabytes, and goes in chunks with its keys: holdfast upgrade run sends it",
 }
 
 // files have the services that have resources.
 var files = []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_pair_proto,
-	apiv1.File_access_proto, apiv1.File_notification_proto}
+	apiv1.File_access_proto, apiv1.File_notification_proto, apiv1.File_screen_proto}
 
 // methods are all procedures of these services.
 func methods() map[string]protoreflect.MethodDescriptor {

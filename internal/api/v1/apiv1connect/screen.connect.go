@@ -38,17 +38,12 @@ const (
 	// ScreenServiceOpenScreenProcedure is the fully-qualified name of the ScreenService's OpenScreen
 	// RPC.
 	ScreenServiceOpenScreenProcedure = "/holdfast.v1.ScreenService/OpenScreen"
-	// ScreenServiceServeScreenProcedure is the fully-qualified name of the ScreenService's ServeScreen
-	// RPC.
-	ScreenServiceServeScreenProcedure = "/holdfast.v1.ScreenService/ServeScreen"
 )
 
 // ScreenServiceClient is a client for the holdfast.v1.ScreenService service.
 type ScreenServiceClient interface {
 	// OpenScreen opens the screen of a guest, wherever it runs. The caller sends a message at least every 10 s.
 	OpenScreen(context.Context) (*connect.BidiStreamForClientSimple[v1.OpenScreenRequest, v1.OpenScreenResponse], error)
-	// ServeScreen opens the screen of a guest of this host, for the agent of a member that was asked to open it.
-	ServeScreen(context.Context) (*connect.BidiStreamForClientSimple[v1.ServeScreenRequest, v1.ServeScreenResponse], error)
 }
 
 // NewScreenServiceClient constructs a client for the holdfast.v1.ScreenService service. By default,
@@ -68,19 +63,12 @@ func NewScreenServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(screenServiceMethods.ByName("OpenScreen")),
 			connect.WithClientOptions(opts...),
 		),
-		serveScreen: connect.NewClient[v1.ServeScreenRequest, v1.ServeScreenResponse](
-			httpClient,
-			baseURL+ScreenServiceServeScreenProcedure,
-			connect.WithSchema(screenServiceMethods.ByName("ServeScreen")),
-			connect.WithClientOptions(opts...),
-		),
 	}
 }
 
 // screenServiceClient implements ScreenServiceClient.
 type screenServiceClient struct {
-	openScreen  *connect.Client[v1.OpenScreenRequest, v1.OpenScreenResponse]
-	serveScreen *connect.Client[v1.ServeScreenRequest, v1.ServeScreenResponse]
+	openScreen *connect.Client[v1.OpenScreenRequest, v1.OpenScreenResponse]
 }
 
 // OpenScreen calls holdfast.v1.ScreenService.OpenScreen.
@@ -88,17 +76,10 @@ func (c *screenServiceClient) OpenScreen(ctx context.Context) (*connect.BidiStre
 	return c.openScreen.CallBidiStreamSimple(ctx)
 }
 
-// ServeScreen calls holdfast.v1.ScreenService.ServeScreen.
-func (c *screenServiceClient) ServeScreen(ctx context.Context) (*connect.BidiStreamForClientSimple[v1.ServeScreenRequest, v1.ServeScreenResponse], error) {
-	return c.serveScreen.CallBidiStreamSimple(ctx)
-}
-
 // ScreenServiceHandler is an implementation of the holdfast.v1.ScreenService service.
 type ScreenServiceHandler interface {
 	// OpenScreen opens the screen of a guest, wherever it runs. The caller sends a message at least every 10 s.
 	OpenScreen(context.Context, *connect.BidiStream[v1.OpenScreenRequest, v1.OpenScreenResponse]) error
-	// ServeScreen opens the screen of a guest of this host, for the agent of a member that was asked to open it.
-	ServeScreen(context.Context, *connect.BidiStream[v1.ServeScreenRequest, v1.ServeScreenResponse]) error
 }
 
 // NewScreenServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -114,18 +95,10 @@ func NewScreenServiceHandler(svc ScreenServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(screenServiceMethods.ByName("OpenScreen")),
 		connect.WithHandlerOptions(opts...),
 	)
-	screenServiceServeScreenHandler := connect.NewBidiStreamHandler(
-		ScreenServiceServeScreenProcedure,
-		svc.ServeScreen,
-		connect.WithSchema(screenServiceMethods.ByName("ServeScreen")),
-		connect.WithHandlerOptions(opts...),
-	)
 	return "/holdfast.v1.ScreenService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ScreenServiceOpenScreenProcedure:
 			screenServiceOpenScreenHandler.ServeHTTP(w, r)
-		case ScreenServiceServeScreenProcedure:
-			screenServiceServeScreenHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -137,8 +110,4 @@ type UnimplementedScreenServiceHandler struct{}
 
 func (UnimplementedScreenServiceHandler) OpenScreen(context.Context, *connect.BidiStream[v1.OpenScreenRequest, v1.OpenScreenResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ScreenService.OpenScreen is not implemented"))
-}
-
-func (UnimplementedScreenServiceHandler) ServeScreen(context.Context, *connect.BidiStream[v1.ServeScreenRequest, v1.ServeScreenResponse]) error {
-	return connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ScreenService.ServeScreen is not implemented"))
 }
