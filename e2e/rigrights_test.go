@@ -104,6 +104,8 @@ func meant(self, other string) map[string][]string {
 		"AccessService/RevokeToken":        {`{"id":"forged"}`},
 
 		"NotificationService/TestNotification": {`{"name":"forged"}`},
+		"ScreenService/OpenScreen":             {`{"guest":"mnvm"}`, `{"guest":"` + loop.GuestUUID("lab") + `"}`},
+		"AgentService/ServeScreen":             {`{"guest":"` + loop.GuestUUID("lab") + `"}`},
 		"AgentService/GatherFacts": { // programs that the caller names, as root
 			`{"request":{"status":{"run":["/bin/sh","-c","touch ` + ran + `"]}}}`, `{"request":{"config":[{"installed":"/srv/host/pki/h1.key"}]}}`,
 		},
