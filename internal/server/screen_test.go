@@ -37,7 +37,8 @@ func newTheatre(t *testing.T, edit ...func(*Server)) *theatre {
 	ready := make(chan string, 1)
 	socket := filepath.Join(try.ShortDir(t), "s")
 	s, err := New(x.fake, Options{
-		Socket: socket, Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }), Screens: x.Screens, Agents: newUpgrades(),
+		Socket: socket, Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }),
+		Screens: x.Screens, Agents: newUpgrades(),
 		TLS:   &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
 		Hosts: func(name string) (bool, bool, error) { return name != "admin", name == "g1", nil },
 	})

@@ -46,7 +46,8 @@ func (x *site) socket(c *http.Client, path, ticket, origin string) (*watching, *
 		h.Set("Origin", origin)
 	}
 	plain := *c
-	ws, resp, err := websocket.Dial(try.Context(x.t), x.URL+path+"/socket?ticket="+ticket, &websocket.DialOptions{HTTPClient: &plain, HTTPHeader: h})
+	ws, resp, err := websocket.Dial(try.Context(x.t), x.URL+path+"/socket?ticket="+ticket,
+		&websocket.DialOptions{HTTPClient: &plain, HTTPHeader: h})
 	if err != nil {
 		if resp == nil {
 			x.t.Fatal(err)
@@ -157,7 +158,8 @@ func TestScreen(t *testing.T) {
 	try.Must(t, err)
 	try.Must(t, resp.Body.Close())
 	policy := resp.Header.Get("Content-Security-Policy")
-	if !strings.Contains(policy, "script-src 'self';") || !strings.Contains(policy, "connect-src 'self';") || strings.Contains(policy, "unsafe") {
+	if !strings.Contains(policy, "script-src 'self';") || !strings.Contains(policy, "connect-src 'self';") ||
+		strings.Contains(policy, "unsafe") {
 		t.Error(policy)
 	}
 	for _, path := range []string{"/guests", "/"} {
@@ -324,7 +326,8 @@ func TestHostileBrowser(t *testing.T) {
 	try.Must(t, rfb.Press(s, 'x'))
 	try.Until(t, "a key still arrives", func() bool { k := x.guest.Keys(); return k[len(k)-1] == 'x' })
 	for _, uuid := range []string{"<script>alert(1)</script>", strings.Repeat("5eed0001", 50), "..%2f..", "%00"} {
-		if code, body, _ := x.get(c, "/guests/"+url.PathEscape(uuid)+"/screen"); code != http.StatusNotFound || strings.Contains(body, "<script>alert") {
+		code, body, _ := x.get(c, "/guests/"+url.PathEscape(uuid)+"/screen")
+		if code != http.StatusNotFound || strings.Contains(body, "<script>alert") {
 			t.Errorf("%q: %d", uuid, code)
 		}
 	}

@@ -44,7 +44,9 @@ type stage struct {
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	x := &stage{mem: storetest.NewMem(), guest: rfb.New(t)}
-	vm := func(uuid string, runs bool) inventory.VM { return inventory.VM{Name: "vm<" + uuid[35:], UUID: uuid, Running: runs} }
+	vm := func(uuid string, runs bool) inventory.VM {
+		return inventory.VM{Name: "vm<" + uuid[35:], UUID: uuid, Running: runs}
+	}
 	host := func(at time.Time, vms ...inventory.VM) report.Seen {
 		return report.Seen{Record: report.Record{VMs: vms}, SeenAt: at}
 	}

@@ -35,18 +35,22 @@ function show() {
   for (const b of page.querySelectorAll("[data-typed]")) b.disabled = !connected;
 }
 
+const zh = document.documentElement.lang.startsWith("zh");
+
+// tell says some things as one sentence.
 function tell(...words) {
-  const text = words.filter(Boolean).join(" ");
+  const all = words.filter(Boolean).map((w) => w.replace(/[.。]$/, ""));
+  const text = all.length ? all.join(zh ? "；" : "; ") + (zh ? "。" : ".") : "";
   if (why.textContent !== text) why.textContent = text;
 }
 
-// over notes that the screen is not shown any more; with goesOn it is opened again after a while.
-function over(text, goesOn) {
+// over notes that the screen is not shown any more, and why; with goesOn it is opened again after a while.
+function over(words, goesOn) {
   if (connected) since = clock();
   connected = false;
   rfb = socket = null;
   ask.hidden = true;
-  tell(text, goesOn ? said.again : "");
+  tell(...words, goesOn ? said.again : "");
   show();
   clearTimeout(timer);
   if (goesOn) timer = setTimeout(open, delay * 1000);
@@ -66,12 +70,12 @@ async function open() {
     }
     answer = await r.json();
   } catch {
-    over(said.gone, true);
+    over([said.gone], true);
     return;
   }
   if (socket !== mine) return;
   if (!answer.ticket) {
-    over([answer.why, answer.remedy].filter(Boolean).join(" "), answer.again);
+    over([answer.why, answer.remedy], answer.again);
     return;
   }
   const ws = socket = new WebSocket(`wss://${location.host}${location.pathname}/socket?ticket=${answer.ticket}`);
@@ -94,7 +98,7 @@ async function open() {
     channel.onclose?.(e);
     if (socket !== ws) return;
     const byPage = was && end.why === said.lost && e.wasClean;
-    over(refused || [byPage ? said.unknown : end.why, end.remedy].filter(Boolean).join(" "), end.again && !refused && !byPage);
+    over(refused ? [refused] : [byPage ? said.unknown : end.why, end.remedy], end.again && !refused && !byPage);
   };
 }
 
@@ -122,7 +126,7 @@ function begin(ws, channel, closed) {
     ask.querySelector("label:not([hidden]) input").focus();
   });
   rfb.addEventListener("securityfailure", (e) => {
-    refused = [said.refused, e.detail.reason].filter(Boolean).join(" ");
+    refused = said.refused.replace(/[.。]$/, "") + (e.detail.reason ? ": " + e.detail.reason : "");
   });
   rfb.addEventListener("disconnect", () => {
     if (ws.readyState !== WebSocket.CLOSED) {
@@ -155,7 +159,7 @@ setInterval(() => {
   show();
   if (connected && Date.now() - last > tooLong * 1000) { // a console that is frozen closes nothing
     const ws = socket;
-    over(said.lost, true);
+    over([said.lost], true);
     ws?.close();
   }
 }, 1000);

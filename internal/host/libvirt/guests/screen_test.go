@@ -77,7 +77,9 @@ func TestScreen(t *testing.T) {
 	}
 	off := small{name: "off", uuid: smallUUID(20), devices: cases[0].graphics}
 	f.setUp("define", fleetRequest{XML: off.xml()})
-	for uuid, want := range map[string]string{off.uuid: "off is shut off", smallUUID(30): "the guest is not on this host now", "x": "want the form"} {
+	for uuid, want := range map[string]string{
+		off.uuid: "off is shut off", smallUUID(30): "the guest is not on this host now", "x": "want the form",
+	} {
 		if r, _ := f.do(request{Op: "screen", Fleet: fleetRequest{UUID: uuid}}); !strings.Contains(r.Err, want) {
 			t.Errorf("%s: %q, want %q", uuid, r.Err, want)
 		}
