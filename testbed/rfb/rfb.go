@@ -3,10 +3,14 @@
 package rfb
 
 import (
+	"bytes"
+	"crypto/des"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"net"
 	"sync"
 	"testing"
@@ -22,8 +26,8 @@ const (
 
 // Server stands in for a guest's VNC server: its screen has one grey, which is another one after each key.
 type Server struct {
-	Greeting string // the first bytes; empty: "RFB 003.008\n"
-	Flood    bool   // it sends without an end after its greeting, whatever it is sent
+	Password string // that it wants; "": none
+	Flood    bool   // it sends without an end, whatever it is sent
 
 	mu    sync.Mutex
 	open  map[net.Conn]bool
@@ -133,23 +137,13 @@ func (s *Server) serve(c net.Conn) error {
 			}
 		}
 	}
-	greeting := s.Greeting
-	if greeting == "" {
-		greeting = "RFB 003.008\n"
-	}
-	if _, err := io.WriteString(c, greeting); err != nil {
+	if _, err := io.WriteString(c, "RFB 003.008\n"); err != nil {
 		return err
 	}
 	if err := skip(c, 12); err != nil { // the version
 		return err
 	}
-	if _, err := c.Write([]byte{1, 1}); err != nil { // one kind of security: none
-		return err
-	}
-	if err := skip(c, 1); err != nil {
-		return err
-	}
-	if _, err := c.Write([]byte{0, 0, 0, 0}); err != nil { // it is fine
+	if err := s.admit(c); err != nil {
 		return err
 	}
 	if err := skip(c, 1); err != nil { // shared
@@ -164,6 +158,51 @@ func (s *Server) serve(c net.Conn) error {
 		return err
 	}
 	return s.obey(c)
+}
+
+// admit lets in who knows the password (RFC 6143, 7.1.2 and 7.2.2).
+func (s *Server) admit(c net.Conn) error {
+	kind := byte(1) // of security: none
+	if s.Password != "" {
+		kind = 2
+	}
+	if _, err := c.Write([]byte{1, kind}); err != nil {
+		return err
+	}
+	if err := skip(c, 1); err != nil {
+		return err
+	}
+	if s.Password == "" {
+		_, err := c.Write([]byte{0, 0, 0, 0}) // it is fine
+		return err
+	}
+	challenge, key, want := make([]byte, des.BlockSize*2), make([]byte, des.BlockSize), make([]byte, des.BlockSize*2)
+	rand.Read(challenge)
+	if _, err := c.Write(challenge); err != nil {
+		return err
+	}
+	answer, err := take(c, len(challenge))
+	if err != nil {
+		return err
+	}
+	copy(key, s.Password)
+	for i := range key {
+		key[i] = bits.Reverse8(key[i])
+	}
+	block, err := des.NewCipher(key)
+	if err != nil {
+		return err
+	}
+	for i := 0; i < len(challenge); i += des.BlockSize {
+		block.Encrypt(want[i:], challenge[i:])
+	}
+	if !bytes.Equal(answer, want) {
+		const why = "it is another <password>"
+		_, err := c.Write(append(binary.BigEndian.AppendUint32([]byte{0, 0, 0, 1}, uint32(len(why))), why...))
+		return errors.Join(ErrPassword, err)
+	}
+	_, err = c.Write([]byte{0, 0, 0, 0})
+	return err
 }
 
 // obey answers the messages of a viewer.
