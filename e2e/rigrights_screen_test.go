@@ -97,11 +97,12 @@ func screensInABrowser(t testing.TB, r *rig) {
 	})
 	b.Click(t, `a[href$="/screen"]`)
 	b.Waits(t, "#screen-state", "by host "+home)
-	boot := r.drawn(t, b, "")
-	t.Logf("drawn: %s", boot)
-
+	asks := r.written(t, b)
 	b.Do(t, "press a key", chromedp.KeyEvent("\x1b"))
-	t.Logf("drawn: %s", r.drawn(t, b, boot))
+	r.until(t, "the firmware to show its menu", func(context.Context) (string, bool) {
+		n := lit(t, b)
+		return fmt.Sprint(n, " of ", asks, " pixels"), n > asks+aLine
+	})
 
 	again := func(what, host string) {
 		t.Helper()
@@ -109,7 +110,7 @@ func screensInABrowser(t testing.TB, r *rig) {
 		why := browser.Value[string](t, b, `document.getElementById("screen-why").textContent`)
 		t.Logf("%s: %s", what, why)
 		b.Waits(t, "#screen-state", "by host "+host)
-		r.drawn(t, b, "")
+		r.until(t, "the screen to be drawn", func(context.Context) (string, bool) { return "", lit(t, b) > aLine })
 	}
 	try.Must(t, r.lab.Kill(t.Context(), console, lab.AgentDaemon))
 	again("the agent of the console was killed", home)
@@ -132,22 +133,32 @@ func screensInABrowser(t testing.TB, r *rig) {
 	}
 }
 
-// drawn waits until the canvas has a picture of more than one colour, which is not another one, and returns its pixels, shortened.
-func (r *rig) drawn(t testing.TB, b *browser.Browser, not string) (picture string) {
+// aLine is how many pixels a short line of text has at least; a cursor has 18.
+const aLine = 200
+
+// lit is how many pixels of the screen are not black.
+func lit(t testing.TB, b *browser.Browser) int {
 	t.Helper()
-	const read = `(() => {
+	return browser.Value[int](t, b, `(() => {
   const c = document.querySelector("#screen canvas");
-  if (!c || !c.width || !c.height) return "";
-  const p = new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer);
-  let sum = 0, colours = new Set();
-  for (const v of p) { sum = (Math.imul(sum, 31) + v) >>> 0; if (colours.size < 9) colours.add(v); }
-  return colours.size < 2 ? "" : c.width + "x" + c.height + " " + sum;
-})()`
-	r.until(t, "something else than "+not+" to be drawn", func(context.Context) (string, bool) {
-		picture = browser.Value[string](t, b, read)
-		return picture, picture != "" && picture != not
+  if (!c || !c.width || !c.height) return 0;
+  return new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer).filter((v) => v & 0xffffff).length;
+})()`)
+}
+
+// written waits until the firmware has written what it writes by itself, and returns how many pixels that has.
+func (r *rig) written(t testing.TB, b *browser.Browser) (pixels int) {
+	t.Helper()
+	same := 0
+	r.until(t, "the firmware to ask for a key", func(context.Context) (string, bool) {
+		n := lit(t, b)
+		if n < aLine || n > pixels+aLine/2 || n < pixels-aLine/2 {
+			pixels, same = n, 0
+		}
+		same++
+		return fmt.Sprint(n, " pixels"), same > 25
 	})
-	return picture
+	return pixels
 }
 
 // relayed is the address of a member's console on this machine, where a browser reaches it, until the test ends.

@@ -107,7 +107,7 @@ func TestScreenInABrowser(t *testing.T) {
 	b.Waits(t, "#screen-state", "by host node2")
 	_, err := x.access.SetUser(t.Context(), "root", cluster.UserChange{Name: "the-operator", Role: cluster.Viewer})
 	try.Must(t, err)
-	b.Waits(t, "#screen-why", "Your session has ended, or you may not see screens any more; Log in again.")
+	b.Waits(t, "#screen-why", "Your session has ended, or you may not see screens any more; log in again.")
 	if x.guest.Open() != 0 {
 		t.Error("it is still open")
 	}

@@ -127,7 +127,7 @@ var (
 	errScreenLeft = errors.New("the browser has closed it")
 	errScreenSlow = fail.Errorf(fail.Unavailable, "Your browser, or the network to it, is too slow for this screen.")
 	errScreenEnds = fail.Errorf(fail.Unavailable, "The agent of this host is stopping.")
-	errScreenMay  = fail.Errorf(fail.Denied, "Your session has ended, or you may not see screens any more.").With("Log in again.")
+	errScreenMay  = fail.Errorf(fail.Denied, "Your session has ended, or you may not see screens any more.").With("log in again")
 )
 
 // screenSocket shows a screen to the browser that has a ticket for it.

@@ -90,7 +90,7 @@ func (s *screens) enter(user string) (leave func(), err error) {
 	defer s.mu.Unlock()
 	if s.open[user] >= screensOfOne {
 		return nil, fail.Errorf(fail.Unavailable, "You have %d screens open, the most that there may be.", screensOfOne).
-			With("Close one of them.")
+			With("close one of them")
 	}
 	s.open[user]++
 	return sync.OnceFunc(func() {
