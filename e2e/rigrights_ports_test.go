@@ -24,6 +24,7 @@ import (
 	_ "go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb" // calls that the store must not answer
 	_ "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/lib/pki"
 	"holdfast/internal/lib/proc"
 	"holdfast/testbed/lab"
@@ -205,6 +206,7 @@ func (r *rig) console(t testing.TB, own showing, h string) {
 	for _, page := range []string{
 		"/", "/hosts", "/events", "/live/overview", "/password", "/hosts/h2/maintenance", "/logout", "/metrics", "/api/v1/hosts",
 		"/holdfast.v1.ClusterService/Stop", "/holdfast.v1.AccessService/SetUser", "/../hosts", "//hosts", "/static/../hosts",
+		"/vm/screen", "/vm/screen/ticket", "/vm/screen/socket", "/guests/" + loop.GuestUUID("lab") + "/screen/socket?ticket=A",
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 			resp, text := own.ask(t, tr, method, base+page, false, []byte("on=true"))

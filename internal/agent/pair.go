@@ -1,11 +1,9 @@
 package agent
 
 import (
-	"context"
 	"errors"
 
-	"holdfast/internal/cluster"
-	"holdfast/internal/config"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/arbitrate"
@@ -45,29 +43,9 @@ func (nd *node) arbitrate(st store.Store, admin *etcdstore.Admin) (*arbitrate.Ar
 	peer := nd.cfg.Pair.Peer(nd.n.Host)
 	x, err := nd.pairing.Arbitrate(arbitrate.Options{
 		Member: member, Process: nd.storeSpec(), Own: own, Any: st, Admin: admin, Machine: facts.MachineUUID(nd.n.Machine),
-	}, fences{bmcs{nd.Log}, nd.cfg.Fencing.Hosts[peer].Devices})
+	}, loop.Controllers{Log: nd.Log}.Of(nd.cfg.Fencing.Hosts[peer].Devices))
 	if err != nil {
 		return nil, errors.Join(err, own.Close())
 	}
 	return x, nil
-}
-
-// fences are the devices of one host.
-type fences struct {
-	bmcs
-	devices []config.FenceDevice
-}
-
-func (f fences) Off(ctx context.Context, machine string) error {
-	_, err := f.bmcs.Off(ctx, f.devices, machine)
-	return err
-}
-
-func (f fences) ShownOff(ctx context.Context, machine string) error {
-	return f.bmcs.ShownOff(ctx, f.devices, machine)
-}
-
-func (f fences) Check(ctx context.Context, machine string) error {
-	all, err := f.Look(ctx, f.devices, machine)
-	return errors.Join(err, cluster.FenceTrouble(all))
 }

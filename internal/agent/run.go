@@ -180,7 +180,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 		}
 		defer func() { err = errors.Join(err, jobs.guests.Close()) }()
 		help.Peer = func(host cluster.HostID) (aid.Peer, error) { return as[aid.Peer](view.reach(host)) }
-		opts.Jobs, opts.Upgrade, opts.Agents, opts.Hosts = jobs, jobs, jobs, jobs.IsHost
+		opts.Jobs, opts.Upgrade, opts.Agents, opts.Hosts, opts.Screens = jobs, jobs, jobs, jobs.IsHost, jobs.screens
 	}
 	var pairing *pair.Service
 	if nd.pairing != nil {
@@ -402,7 +402,7 @@ func (nd *node) parts(st store.Store, identity string) loop.Parts {
 	p := loop.Parts{
 		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: nd.boot, Version: nd.Version,
 		Store: st, Watchdog: loop.Watchdog(watchdog.None{}), Clock: nd.clock.Now, Config: nd.cfg, Log: nd.Log,
-		Machine: facts.MachineUUID(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &loop.Rhythm{},
+		Machine: facts.MachineUUID(nd.n.Machine), Fencer: loop.Controllers{Log: nd.Log}, Rhythm: &loop.Rhythm{},
 		Probe: nd.storageProber, Undersized: nd.n.Undersized, Votes: nd.n.Store.Member != nil,
 		Busy: func(ctx context.Context) ([]store.Cmp, string, error) {
 			return engine.Quiet(ctx, st, evacuate.HostJob, job.Upgrade)

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/fleet/drain"
 	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/fleet/gather"
+	"holdfast/internal/fleet/screen"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory/report"
@@ -38,6 +39,7 @@ type work struct {
 	view             *report.View
 	look             *gather.Looker
 	*steps.Orders    // of transitions
+	screens          *screen.Service
 	reporter         *report.Reporter
 	managed          func(context.Context) // follows the management VM
 	drain            *drain.Drain
@@ -79,6 +81,10 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 		SetMaintenance: func(ctx context.Context, host cluster.HostID, on bool) error {
 			return a.SetMaintenance(ctx, loop.JobUser, host, on)
 		},
+	}
+	w.screens = &screen.Service{
+		Host: a.Host, Store: a.Store, Status: a.Status, Managed: loop.GuestUUID(nd.n.Cluster), Seen: seen, Open: fleet.OpenScreen,
+		Reach: func(host cluster.HostID) (screen.Peer, error) { return as[screen.Peer](view.reach(host)) }, Log: nd.Log,
 	}
 	addresses := addresses(loop.GuestUUID(nd.n.Cluster), own, fleet)
 	pins := steps.Pins(a.Host)

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"iter"
 	"net"
 	"net/http"
@@ -52,6 +51,8 @@ type Client struct {
 	notices   apiv1connect.NotificationServiceClient
 	hosts     apiv1connect.HostServiceClient
 	transport *http.Transport // nil: another one, that needs no end
+	base      string
+	screens   func() (rt http.RoundTripper, hangUp func()) // by a connection of its own
 	old       func(time.Duration)
 	older     sync.Once // asks an agent whose status does not tell its type
 	olderType string    // what came of it
@@ -159,6 +160,7 @@ func DialBy(target string, tlsConf *tls.Config, dial func(ctx context.Context, n
 	}
 	c := through(target, base, transport)
 	c.transport = transport
+	c.screens = func() (http.RoundTripper, func()) { return screensBy(transport) }
 	return c, nil
 }
 
@@ -166,8 +168,9 @@ func DialBy(target string, tlsConf *tls.Config, dial func(ctx context.Context, n
 func Through(target string, rt http.RoundTripper) *Client { return through(target, "http://agent", rt) }
 
 func through(target, base string, rt http.RoundTripper) *Client {
-	hc := &http.Client{Transport: rt, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	c := &Client{target: target}
+	hc := httpClient(rt)
+	c := &Client{target: target, base: base}
+	c.screens = func() (http.RoundTripper, func()) { return rt, func() {} }
 	// options bound the messages of a service, bytes.
 	options := func(most int) connect.ClientOption {
 		return connect.WithClientOptions(connect.WithReadMaxBytes(most), connect.WithInterceptors(connect.UnaryInterceptorFunc(c.noteAge)))
@@ -181,6 +184,10 @@ func through(target, base string, rt http.RoundTripper) *Client {
 	c.notices = apiv1connect.NewNotificationServiceClient(hc, base, options(maxMessage))
 	c.hosts = apiv1connect.NewHostServiceClient(hc, base, options(maxMessage))
 	return c
+}
+
+func httpClient(rt http.RoundTripper) *http.Client {
+	return &http.Client{Transport: rt, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // newTransport returns a transport without a proxy, with no protocol yet, whose
@@ -480,13 +487,4 @@ func keyOr(key string) string {
 // ClientTLS returns the TLS settings of a client: pool holds the cluster's CA.
 func ClientTLS(cert tls.Certificate, pool *x509.CertPool) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}
-}
-
-// isTLS reports whether a connection failed in its handshake.
-func isTLS(err error) bool {
-	var verify *tls.CertificateVerificationError
-	var alert tls.AlertError
-	var record tls.RecordHeaderError
-	return errors.As(err, &verify) || errors.As(err, &alert) || errors.As(err, &record) ||
-		strings.Contains(fmt.Sprint(err), "remote error: tls:")
 }

@@ -6,4 +6,4 @@ package api
 
 //go:generate -command gen protoc -I v1 --go_out=v1 --go_opt=paths=source_relative --connect-go_out=v1
 //go:generate gen --connect-go_opt=paths=source_relative,simple holdfast.proto upgrade.proto agent.proto
-//go:generate gen --connect-go_opt=paths=source_relative,simple pair.proto access.proto notification.proto host.proto
+//go:generate gen --connect-go_opt=paths=source_relative,simple pair.proto access.proto notification.proto host.proto screen.proto

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -178,4 +179,13 @@ func reachRemedy(target string, err error) string {
 		return "check the address, whether the agent listens there, and whether --cert is signed by the cluster's CA"
 	}
 	return "check the address, the network and whether the agent runs: systemctl status holdfast"
+}
+
+// isTLS reports whether a connection failed in its handshake.
+func isTLS(err error) bool {
+	var verify *tls.CertificateVerificationError
+	var alert tls.AlertError
+	var record tls.RecordHeaderError
+	return errors.As(err, &verify) || errors.As(err, &alert) || errors.As(err, &record) ||
+		strings.Contains(fmt.Sprint(err), "remote error: tls:")
 }

@@ -63,8 +63,7 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[cluster.HostLog, *apiv1.HostLog](t, seen)
 	roundTrip[cluster.FenceTest, *apiv1.FenceTest](t, seen)
 
-	files := []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_agent_proto,
-		apiv1.File_pair_proto, apiv1.File_access_proto, apiv1.File_notification_proto, apiv1.File_host_proto}
+	files := Files
 	for _, file := range files { // handlers make these, field by field
 		for i := range file.Services().Len() {
 			methods := file.Services().Get(i).Methods()

@@ -32,6 +32,7 @@ const (
 	EvOutageOver EventKind = "outage-over"         // they can again
 	EvAccess     EventKind = "access-changed"      // users and tokens of the console and the API
 	EvNotify     EventKind = "notification-failed" // a message to a receiver was given up
+	EvScreen     EventKind = "screen"              // of a guest, opened or closed by a user
 	EvUnread     EventKind = "unreadable"          // in place of a record of the log that can not be read; never written
 )
 

@@ -52,6 +52,7 @@ var severities = map[EventKind]Severity{
 	EvOutageOver: Critical,
 	EvAccess:     Warning,
 	EvNotify:     Critical,
+	EvScreen:     Info,
 	EvUnread:     Warning,
 }
 

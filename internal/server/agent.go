@@ -34,6 +34,7 @@ type agentHandler struct {
 	agents       Agents
 	certificates Certificates // nil: it signs none
 	pair         Pair         // nil: this host belongs to none
+	screensHere
 }
 
 // GetBundle sends the file of a bundle.

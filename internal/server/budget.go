@@ -14,6 +14,7 @@ import (
 // Most bytes of one message of a request, as it is sent and as it is when it is unpacked.
 const (
 	maxSmall    = 16 << 10  // names, keys, short texts; a request for a certificate has 1 KiB
+	maxTyped    = 64 << 10  // a chunk of what is typed or pasted on a screen
 	maxFacts    = 256 << 10 // what is wanted of a host: what a manifest of at most 1 MiB names, without its files
 	maxTransit  = 512 << 10 // the file of a transition has at most 256 KiB
 	maxPlanning = 4 << 20   // an inventory of 3,000 hosts and their guests has 1 MiB
@@ -31,6 +32,8 @@ var requests = map[string]int{
 	apiv1connect.UpgradeServiceRunUpgradeProcedure:   maxPlanning,
 	apiv1connect.AgentServiceGatherFactsProcedure:    maxFacts,
 	apiv1connect.AgentServiceGetRowsProcedure:        maxMessage, // keys of rows
+	apiv1connect.ScreenServiceOpenScreenProcedure:    maxTyped,
+	apiv1connect.AgentServiceServeScreenProcedure:    maxTyped,
 }
 
 // RequestBound is the most bytes that a message of a procedure's requests may have.
@@ -51,6 +54,7 @@ const (
 	stream                // lasts as long as the caller wants, and sends little
 	transfer              // sends or takes chunks of something large, and has some of them in memory
 	errand                // takes as long as a guest needs to move, and next to no memory
+	screen                // lasts as long as the caller wants, and sends much: see api.Screen for its memory
 )
 
 // classes has the calls that are not brief.
@@ -86,6 +90,9 @@ var classes = map[string]class{
 	apiv1connect.AgentServiceGatherFactsProcedure: list, // it also has programs run
 	apiv1connect.AgentServiceGetRowsProcedure:     list,
 	apiv1connect.AgentServiceSendGuestProcedure:   errand,
+
+	apiv1connect.ScreenServiceOpenScreenProcedure: screen,
+	apiv1connect.AgentServiceServeScreenProcedure: screen,
 }
 
 // share bounds the calls of a class that are under way at once.
@@ -95,22 +102,34 @@ type share struct{ each, all int } // of one caller, and of all whose budget it 
 // have such a certificate, and whoever has some of them must not fill the agent's memory. Their agents
 // need transfers, errands, one look at a time, and a certificate now and then.
 func guestShares() map[class]share {
-	return map[class]share{brief: {4, 12}, list: {1, 3}, document: {1, 1}, stream: {2, 8}, transfer: {2, 48}, errand: {16, 256}}
+	return map[class]share{
+		brief: {4, 12}, list: {1, 3}, document: {1, 1}, stream: {2, 8},
+		transfer: {2, 48}, errand: {16, 256}, screen: {1, 1},
+	}
 }
 
 // peerShares are those of members and of operators.
 func peerShares() map[class]share {
-	return map[class]share{brief: {64, 128}, list: {4, 8}, document: {2, 3}, stream: {32, 96}, transfer: {8, 32}, errand: {64, 256}}
+	return map[class]share{
+		brief: {64, 128}, list: {4, 8}, document: {2, 3}, stream: {32, 96},
+		transfer: {8, 32}, errand: {64, 256}, screen: {64, 128},
+	}
 }
 
 // localShares are those of this host's root, who is one caller.
 func localShares() map[class]share {
-	return map[class]share{brief: {128, 128}, list: {8, 8}, document: {3, 3}, stream: {96, 96}, transfer: {16, 16}, errand: {256, 256}}
+	return map[class]share{
+		brief: {128, 128}, list: {8, 8}, document: {3, 3}, stream: {96, 96},
+		transfer: {16, 16}, errand: {256, 256}, screen: {16, 16},
+	}
 }
 
 // userShares are those of the console's users and of tokens: 200 people look at a page that follows the status.
 func userShares() map[class]share {
-	return map[class]share{brief: {32, 64}, list: {4, 8}, document: {1, 2}, stream: {32, 600}, transfer: {2, 8}, errand: {8, 64}}
+	return map[class]share{
+		brief: {32, 64}, list: {4, 8}, document: {1, 2}, stream: {32, 600},
+		transfer: {2, 8}, errand: {8, 64}, screen: {8, 64},
+	}
 }
 
 const (

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -23,6 +24,13 @@ type patience struct {
 	take time.Duration // to take the next bytes of an answer
 }
 
+// many are the calls that send more than one message.
+var many = map[string]bool{
+	apiv1connect.UpgradeServicePutBundleProcedure: true,
+	apiv1connect.ScreenServiceOpenScreenProcedure: true,
+	apiv1connect.AgentServiceServeScreenProcedure: true,
+}
+
 // serve has next answer a call.
 func (t patience) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
@@ -31,10 +39,12 @@ func (t patience) serve(next http.Handler, w http.ResponseWriter, r *http.Reques
 		return
 	}
 	most := int64(RequestBound(r.URL.Path)) + envelope
-	r.Body = &sent{
+	body := &sent{
 		ReadCloser: r.Body, rc: rc, most: most, left: most,
-		many: r.URL.Path == apiv1connect.UpgradeServicePutBundleProcedure, within: t.body,
+		many: many[r.URL.Path], within: t.body,
 	}
+	defer body.end()
+	r.Body = body
 	next.ServeHTTP(&budgetShare{w, rc, t.take}, r)
 	if r.ProtoMajor > 1 { // else the connection goes on with it
 		_ = rc.SetWriteDeadline(time.Now().Add(t.take)) // of what is buffered; it fails where the connection has ended
@@ -50,11 +60,31 @@ type sent struct {
 	many bool  // messages: within is that of each read, and connect counts the bytes of each message
 
 	within time.Duration
+
+	mu    sync.Mutex
+	ended bool // the call has
+}
+
+// end has what still reads end, as a call's own goroutine may when the call has ended: its answer is no more by then.
+func (s *sent) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+}
+
+// deadline bounds reads.
+func (s *sent) deadline(at time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return http.ErrBodyReadAfterClose
+	}
+	return s.rc.SetReadDeadline(at)
 }
 
 func (s *sent) Read(p []byte) (int, error) {
 	if s.many {
-		if err := s.rc.SetReadDeadline(time.Now().Add(s.within)); err != nil {
+		if err := s.deadline(time.Now().Add(s.within)); err != nil {
 			return 0, err
 		}
 	} else if s.left <= 0 {
@@ -65,7 +95,7 @@ func (s *sent) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p)
 	s.left -= int64(n)
 	if err != nil {
-		if derr := s.rc.SetReadDeadline(time.Time{}); derr != nil {
+		if derr := s.deadline(time.Time{}); derr != nil {
 			return n, derr
 		}
 	}

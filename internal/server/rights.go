@@ -78,12 +78,16 @@ var rights = map[string]right{
 	apiv1connect.AgentServiceGetRowsProcedure:         ofHosts,  // for the same
 	apiv1connect.AgentServiceGetPeerStatusProcedure:   ofAgents, // for the same, whose name it looks at: also when the hosts are not known
 
+	apiv1connect.AgentServiceServeScreenProcedure: ofMembers, // for a user of theirs
+
 	apiv1connect.PairServiceGetPairProcedure:     ofAll,
 	apiv1connect.PairServiceBeginPairProcedure:   ofAdmins,
 	apiv1connect.PairServiceResolvePairProcedure: ofAdmins,
 
 	apiv1connect.PairServiceAddPartitionProcedure:    ofOperators,
 	apiv1connect.PairServiceRemovePartitionProcedure: ofOperators,
+
+	apiv1connect.ScreenServiceOpenScreenProcedure: ofOperators, // who sees a screen can type there
 
 	apiv1connect.AccessServiceListUsersProcedure:   ofAdmins,
 	apiv1connect.AccessServiceSetUserProcedure:     ofAdmins,

@@ -7,10 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	"holdfast/internal/api"
-	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory/fact"
@@ -151,9 +148,7 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 		}
 	}
 	all := map[string]bool{}
-	for _, file := range []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto,
-		apiv1.File_agent_proto, apiv1.File_pair_proto, apiv1.File_access_proto, apiv1.File_notification_proto,
-		apiv1.File_host_proto} {
+	for _, file := range api.Files {
 		for i := range file.Services().Len() {
 			s := file.Services().Get(i)
 			for j := range s.Methods().Len() {

@@ -98,6 +98,7 @@ type Options struct {
 	Access   Access   // nil: there are no users and tokens
 	Notices  Notices  // nil: this host tells nobody of events
 	Aid      Aid      // nil: this host tells nothing of itself to those who look for a fault
+	Screens  Screens  // nil: it shows no screens of guests
 	// Certificates are those of the hosts. nil: nobody renews any.
 	Certificates Certificates
 	Hosts        Hosts // which names are hosts'; nil: nobody is limited
@@ -234,7 +235,8 @@ func (s *Server) routes() http.Handler {
 		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade}, options(maxDocument, upgradeTime)))
 	}
 	if s.opts.Agents != nil {
-		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates, s.opts.Pair},
+		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates, s.opts.Pair,
+			screensHere{s.opts.Screens, s.stop}},
 			options(maxDocument, upgradeTime)))
 	}
 	if s.opts.Access != nil {
@@ -244,6 +246,9 @@ func (s *Server) routes() http.Handler {
 		mux.Handle(apiv1connect.NewNotificationServiceHandler(&noticesHandler{s.opts.Notices}, options(maxMessage, noticeTime)))
 	}
 	mux.Handle(apiv1connect.NewHostServiceHandler(&hostHandler{s.cluster, s.opts.Aid}, options(maxMessage, unaryTime)))
+	if s.opts.Screens != nil {
+		mux.Handle(apiv1connect.NewScreenServiceHandler(&screenHandler{s.opts.Screens, s.cluster, s.stop}, options(maxMessage, unaryTime)))
+	}
 	if s.opts.Pair != nil {
 		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxJob, pairTime)))
 	} else {

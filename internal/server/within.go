@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
 )
 
@@ -31,12 +32,17 @@ type within struct {
 func (t within) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), peerKey{}, peerResult{peer: peer{user: t.by.User, role: t.by.Role}}))
 	in := r.Clone(ctx)
-	in.RequestURI, in.Proto, in.ProtoMajor, in.ProtoMinor = r.URL.RequestURI(), "HTTP/1.1", 1, 1
+	both := r.URL.Path == apiv1connect.ScreenServiceOpenScreenProcedure // send at once, as HTTP/2 lets them
+	proto, major, minor := "HTTP/1.1", 1, 1
+	if both {
+		proto, major, minor = "HTTP/2.0", 2, 0
+	}
+	in.RequestURI, in.Proto, in.ProtoMajor, in.ProtoMinor = r.URL.RequestURI(), proto, major, minor
 	if in.Body == nil {
 		in.Body = http.NoBody
 	}
 	body, to := io.Pipe()
-	w := &answer{header: http.Header{}, asked: in.Body, to: to, began: make(chan struct{})}
+	w := &answer{header: http.Header{}, asked: in.Body, both: both, to: to, began: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { body.CloseWithError(context.Cause(ctx)) })
 	go func() {
 		defer cancel()
@@ -63,7 +69,7 @@ func (t within) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return &http.Response{
-		Status: http.StatusText(w.code), StatusCode: w.code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Status: http.StatusText(w.code), StatusCode: w.code, Proto: proto, ProtoMajor: major, ProtoMinor: minor,
 		Header: w.sent, Body: closing{body, cancel}, ContentLength: -1, Request: r,
 	}, nil
 }
@@ -87,6 +93,7 @@ func (c closing) Close() error {
 type answer struct {
 	header http.Header
 	asked  io.Closer // the body of the request
+	both   bool      // more is read of the request while it is answered
 	to     *io.PipeWriter
 
 	mu    sync.Mutex
@@ -98,8 +105,8 @@ type answer struct {
 // Header is the head until it is sent.
 func (a *answer) Header() http.Header { return a.header }
 
-// WriteHeader sends the head; only the first call counts. As in HTTP/1.1, nothing more is read of the request: who is still
-// sending would never come to read the answer.
+// WriteHeader sends the head; only the first call counts. As in HTTP/1.1, nothing more is read of the request, but for what
+// sends both ways: who is still sending would never come to read the answer.
 func (a *answer) WriteHeader(code int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -107,7 +114,9 @@ func (a *answer) WriteHeader(code int) {
 		return
 	}
 	a.code, a.sent = code, a.header.Clone()
-	_ = a.asked.Close() // what could not be read is not needed any more
+	if !a.both {
+		_ = a.asked.Close() // what could not be read is not needed any more
+	}
 	close(a.began)
 }
 

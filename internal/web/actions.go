@@ -24,6 +24,7 @@ func (c *Console) orders() map[string]func(http.ResponseWriter, *http.Request, *
 	}
 	maps.Copy(all, c.vmOrders())
 	maps.Copy(all, c.pairOrders())
+	maps.Copy(all, c.screenOrders())
 	return all
 }
 

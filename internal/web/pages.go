@@ -35,12 +35,13 @@ var (
 	overviewPage = &page{path: "/{$}", title: "Overview", help: "operations#what-status-says-and-what-to-do", part: byStatus(overview)}
 	eventsPage   = &page{path: "/events", title: "Events", help: "operations#what-happens-when", part: byStatus(events)}
 	ofUpgrade    = &page{path: "/upgrade", title: "Upgrade", help: "upgrade", works: true, part: upgradePage}
+	guestsPage   = &page{path: "/guests", title: "Guests", help: "console#hosts-and-guests", works: true, guests: true, part: guestsPart}
 	noticesPage  = &page{path: noticesPath, title: "Notifications", help: "notifications", part: noticesPart}
 
 	menu = []*page{
 		overviewPage,
 		hostsPage,
-		{path: "/guests", title: "Guests", help: "console#hosts-and-guests", works: true, guests: true, part: guestsPart},
+		guestsPage,
 		pairPage,
 		ofUpgrade,
 		eventsPage,
@@ -58,7 +59,7 @@ var (
 		{path: "/failovers/{at}", title: "Failover", in: eventsPage, help: "safety", part: failoverPart},
 		{path: "/jobs/{id}", title: "Job", in: ofUpgrade, help: "upgrade", works: true, part: jobPage},
 		revisionPage, editPage, helpPage, helpTextPage, referencePage,
-	}, orderPages, aidPages, pairPages)
+	}, orderPages, aidPages, pairPages, screenPages)
 )
 
 // byStatus is the part of a page that the status suffices for.

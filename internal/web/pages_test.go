@@ -52,6 +52,9 @@ func TestOrders(t *testing.T) {
 		"/pair/partition":            {cluster.Operator, "/pair/partition", []string{"name", "a", "disk", "/dev/sdb", "unmanaged", "yes"}},
 		"/pair/partition/remove":     {cluster.Operator, "/pair/partition/remove", []string{"name", "a", "again", "a"}},
 		"/notifications/{name}/test": {cluster.Operator, "/notifications/ops/test", nil},
+
+		"/guests/{uuid}/screen/ticket": {cluster.Operator, "/guests/5eed0001/screen/ticket", nil},
+		"/vm/screen/ticket":            {cluster.Operator, "/vm/screen/ticket", nil},
 	}
 	for path := range x.console.orders() {
 		o, known := orders[path]
@@ -82,7 +85,8 @@ func TestPages(t *testing.T) {
 		"/help/{name...}": "/help/pair", "/hosts/{host}": "/hosts/node2",
 		"/hosts/{host}/log": "/hosts/node2/log", "/hosts/{host}/fence": "/hosts/node2/fence",
 		"/hosts/{host}/drain": "/hosts/node2/drain", "/hosts/{host}/off": "/hosts/node2/off", "/hosts/{host}/forget": "/hosts/node4/forget",
-		"/failovers/{at}": fmt.Sprintf("/failovers/%d", at.UnixNano())}
+		"/guests/{uuid}/screen": "/guests/5eed0001/screen",
+		"/failovers/{at}":       fmt.Sprintf("/failovers/%d", at.UnixNano())}
 	try.Until(t, "the takeover is known", func() bool {
 		code, _, _ := x.get(x.as("the-viewer"), paths["/failovers/{at}"])
 		return code == http.StatusOK

@@ -66,6 +66,7 @@ type Console struct {
 	provider *provider.Client    // nil: there is none
 	live     *live
 	contents contents
+	screens  *screens
 	handler  http.Handler
 
 	archiving sync.Mutex // archives for those who help
@@ -95,7 +96,7 @@ var shaking = admit.Bounds{All: 256, Address: 32, Net: 64}
 
 // New makes a console that listens nowhere yet.
 func New(o Options) *Console {
-	c := &Console{Options: o, access: o.Users, sessions: scs.New(),
+	c := &Console{Options: o, access: o.Users, sessions: scs.New(), screens: newScreens(),
 		live: newLive(o.client("console", cluster.Viewer), o.Log)}
 	c.sessions.Store = access.Sessions{Service: o.Users}
 	c.sessions.Lifetime = sessionHours * time.Hour
@@ -152,7 +153,8 @@ func (c *Console) Serve(ctx context.Context) error {
 		return fmt.Errorf("serve the console: %w", err)
 	case <-ctx.Done():
 	}
-	end() // streams end
+	end() // streams end, and screens
+	defer c.screens.wait()
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	err := srv.Shutdown(within)
@@ -222,6 +224,7 @@ func (c *Console) routes() http.Handler {
 		mux.Handle("POST "+path, c.loggedIn(answer))
 	}
 	c.upgradeRoutes(mux)
+	c.screenRoutes(mux)
 	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
 	all := http.NewServeMux()

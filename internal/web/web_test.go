@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store/storetest"
+	"holdfast/testbed/rfb"
 	"holdfast/testbed/try"
 )
 
@@ -37,6 +38,8 @@ type site struct {
 	pair    *servertest.Pair // once something of it is laid
 	notices *servertest.Notices
 	aid     *servertest.Aid
+	guest   *rfb.Server // whose screen is shown
+	screens *servertest.Screens
 	access  *Users
 }
 
@@ -53,9 +56,11 @@ func newSiteBy(t testing.TB, oidc func(url string) *config.OIDC) *site {
 		cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0))),
 		up:      servertest.NewUpgrades(&servertest.Jobs{Now: time.Unix(1_800_000_000, 0)})}
 	x.pair = servertest.NewPair(x.cluster)
+	x.guest = rfb.New(t)
+	x.screens = &servertest.Screens{Dial: func() io.ReadWriteCloser { return x.guest.Dial() }}
 	x.access = NewUsers(storetest.NewMem().NewClient("node1"), "node1", log)
 	api, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Access: x.access,
-		Jobs: x.up, Upgrade: x.up, Pair: x.pair, Notices: x.notices, Aid: x.aid})
+		Jobs: x.up, Upgrade: x.up, Pair: x.pair, Notices: x.notices, Aid: x.aid, Screens: x.screens})
 	try.Must(t, err)
 	x.Server = httptest.NewUnstartedServer(nil)
 	x.console = New(Options{Host: "node1", Version: "1.0.0", API: api, Users: x.access, Log: log,

@@ -23,6 +23,102 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ServeScreenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Guest         string                 `protobuf:"bytes,1,opt,name=guest,proto3" json:"guest,omitempty"` // UUID; in the first message, which has no chunk
+	Chunk         []byte                 `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"` // empty: a sign of life
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServeScreenRequest) Reset() {
+	*x = ServeScreenRequest{}
+	mi := &file_agent_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServeScreenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServeScreenRequest) ProtoMessage() {}
+
+func (x *ServeScreenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServeScreenRequest.ProtoReflect.Descriptor instead.
+func (*ServeScreenRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ServeScreenRequest) GetGuest() string {
+	if x != nil {
+		return x.Guest
+	}
+	return ""
+}
+
+func (x *ServeScreenRequest) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+type ServeScreenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chunk         []byte                 `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"` // empty: it is open; the first message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServeScreenResponse) Reset() {
+	*x = ServeScreenResponse{}
+	mi := &file_agent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServeScreenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServeScreenResponse) ProtoMessage() {}
+
+func (x *ServeScreenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServeScreenResponse.ProtoReflect.Descriptor instead.
+func (*ServeScreenResponse) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ServeScreenResponse) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
 type GetPeerStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -31,7 +127,7 @@ type GetPeerStatusRequest struct {
 
 func (x *GetPeerStatusRequest) Reset() {
 	*x = GetPeerStatusRequest{}
-	mi := &file_agent_proto_msgTypes[0]
+	mi := &file_agent_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -43,7 +139,7 @@ func (x *GetPeerStatusRequest) String() string {
 func (*GetPeerStatusRequest) ProtoMessage() {}
 
 func (x *GetPeerStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[0]
+	mi := &file_agent_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -56,7 +152,7 @@ func (x *GetPeerStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPeerStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetPeerStatusRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{0}
+	return file_agent_proto_rawDescGZIP(), []int{2}
 }
 
 type GetPeerStatusResponse struct {
@@ -68,7 +164,7 @@ type GetPeerStatusResponse struct {
 
 func (x *GetPeerStatusResponse) Reset() {
 	*x = GetPeerStatusResponse{}
-	mi := &file_agent_proto_msgTypes[1]
+	mi := &file_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -80,7 +176,7 @@ func (x *GetPeerStatusResponse) String() string {
 func (*GetPeerStatusResponse) ProtoMessage() {}
 
 func (x *GetPeerStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[1]
+	mi := &file_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -93,7 +189,7 @@ func (x *GetPeerStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPeerStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetPeerStatusResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{1}
+	return file_agent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetPeerStatusResponse) GetStatus() *PeerStatus {
@@ -120,7 +216,7 @@ type PeerStatus struct {
 
 func (x *PeerStatus) Reset() {
 	*x = PeerStatus{}
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -132,7 +228,7 @@ func (x *PeerStatus) String() string {
 func (*PeerStatus) ProtoMessage() {}
 
 func (x *PeerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -145,7 +241,7 @@ func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
 func (*PeerStatus) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{2}
+	return file_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PeerStatus) GetGen() uint64 {
@@ -213,7 +309,7 @@ type GetRowsRequest struct {
 
 func (x *GetRowsRequest) Reset() {
 	*x = GetRowsRequest{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -225,7 +321,7 @@ func (x *GetRowsRequest) String() string {
 func (*GetRowsRequest) ProtoMessage() {}
 
 func (x *GetRowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -238,7 +334,7 @@ func (x *GetRowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRowsRequest.ProtoReflect.Descriptor instead.
 func (*GetRowsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetRowsRequest) GetQuery() *RowsQuery {
@@ -257,7 +353,7 @@ type GetRowsResponse struct {
 
 func (x *GetRowsResponse) Reset() {
 	*x = GetRowsResponse{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -269,7 +365,7 @@ func (x *GetRowsResponse) String() string {
 func (*GetRowsResponse) ProtoMessage() {}
 
 func (x *GetRowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -282,7 +378,7 @@ func (x *GetRowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRowsResponse.ProtoReflect.Descriptor instead.
 func (*GetRowsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetRowsResponse) GetPart() *RowsPart {
@@ -307,7 +403,7 @@ type RowsQuery struct {
 
 func (x *RowsQuery) Reset() {
 	*x = RowsQuery{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -319,7 +415,7 @@ func (x *RowsQuery) String() string {
 func (*RowsQuery) ProtoMessage() {}
 
 func (x *RowsQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -332,7 +428,7 @@ func (x *RowsQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowsQuery.ProtoReflect.Descriptor instead.
 func (*RowsQuery) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RowsQuery) GetDatabase() string {
@@ -396,7 +492,7 @@ type RowsPart struct {
 
 func (x *RowsPart) Reset() {
 	*x = RowsPart{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +504,7 @@ func (x *RowsPart) String() string {
 func (*RowsPart) ProtoMessage() {}
 
 func (x *RowsPart) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +517,7 @@ func (x *RowsPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowsPart.ProtoReflect.Descriptor instead.
 func (*RowsPart) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RowsPart) GetTables() []*RowsTable {
@@ -505,7 +601,7 @@ type RowsTable struct {
 
 func (x *RowsTable) Reset() {
 	*x = RowsTable{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +613,7 @@ func (x *RowsTable) String() string {
 func (*RowsTable) ProtoMessage() {}
 
 func (x *RowsTable) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +626,7 @@ func (x *RowsTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowsTable.ProtoReflect.Descriptor instead.
 func (*RowsTable) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RowsTable) GetDatabase() string {
@@ -564,7 +660,7 @@ type RowsRow struct {
 
 func (x *RowsRow) Reset() {
 	*x = RowsRow{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +672,7 @@ func (x *RowsRow) String() string {
 func (*RowsRow) ProtoMessage() {}
 
 func (x *RowsRow) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +685,7 @@ func (x *RowsRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowsRow.ProtoReflect.Descriptor instead.
 func (*RowsRow) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RowsRow) GetKey() string {
@@ -614,7 +710,7 @@ type GetCopyRequest struct {
 
 func (x *GetCopyRequest) Reset() {
 	*x = GetCopyRequest{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +722,7 @@ func (x *GetCopyRequest) String() string {
 func (*GetCopyRequest) ProtoMessage() {}
 
 func (x *GetCopyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +735,7 @@ func (x *GetCopyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCopyRequest.ProtoReflect.Descriptor instead.
 func (*GetCopyRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 type GetCopyResponse struct {
@@ -652,7 +748,7 @@ type GetCopyResponse struct {
 
 func (x *GetCopyResponse) Reset() {
 	*x = GetCopyResponse{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +760,7 @@ func (x *GetCopyResponse) String() string {
 func (*GetCopyResponse) ProtoMessage() {}
 
 func (x *GetCopyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +773,7 @@ func (x *GetCopyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCopyResponse.ProtoReflect.Descriptor instead.
 func (*GetCopyResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetCopyResponse) GetChunk() []byte {
@@ -704,7 +800,7 @@ type SignCertificateRequest struct {
 
 func (x *SignCertificateRequest) Reset() {
 	*x = SignCertificateRequest{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -716,7 +812,7 @@ func (x *SignCertificateRequest) String() string {
 func (*SignCertificateRequest) ProtoMessage() {}
 
 func (x *SignCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -729,7 +825,7 @@ func (x *SignCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignCertificateRequest.ProtoReflect.Descriptor instead.
 func (*SignCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SignCertificateRequest) GetWhich() string {
@@ -755,7 +851,7 @@ type SignCertificateResponse struct {
 
 func (x *SignCertificateResponse) Reset() {
 	*x = SignCertificateResponse{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +863,7 @@ func (x *SignCertificateResponse) String() string {
 func (*SignCertificateResponse) ProtoMessage() {}
 
 func (x *SignCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +876,7 @@ func (x *SignCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignCertificateResponse.ProtoReflect.Descriptor instead.
 func (*SignCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SignCertificateResponse) GetCertificate() []byte {
@@ -800,7 +896,7 @@ type GetBundleRequest struct {
 
 func (x *GetBundleRequest) Reset() {
 	*x = GetBundleRequest{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +908,7 @@ func (x *GetBundleRequest) String() string {
 func (*GetBundleRequest) ProtoMessage() {}
 
 func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +921,7 @@ func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleRequest.ProtoReflect.Descriptor instead.
 func (*GetBundleRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetBundleRequest) GetSha256() string {
@@ -852,7 +948,7 @@ type GetBundleResponse struct {
 
 func (x *GetBundleResponse) Reset() {
 	*x = GetBundleResponse{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +960,7 @@ func (x *GetBundleResponse) String() string {
 func (*GetBundleResponse) ProtoMessage() {}
 
 func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +973,7 @@ func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleResponse.ProtoReflect.Descriptor instead.
 func (*GetBundleResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetBundleResponse) GetChunk() []byte {
@@ -906,7 +1002,7 @@ type SendGuestRequest struct {
 
 func (x *SendGuestRequest) Reset() {
 	*x = SendGuestRequest{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1014,7 @@ func (x *SendGuestRequest) String() string {
 func (*SendGuestRequest) ProtoMessage() {}
 
 func (x *SendGuestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1027,7 @@ func (x *SendGuestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGuestRequest.ProtoReflect.Descriptor instead.
 func (*SendGuestRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SendGuestRequest) GetUuid() string {
@@ -970,7 +1066,7 @@ type SendGuestResponse struct {
 
 func (x *SendGuestResponse) Reset() {
 	*x = SendGuestResponse{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1078,7 @@ func (x *SendGuestResponse) String() string {
 func (*SendGuestResponse) ProtoMessage() {}
 
 func (x *SendGuestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1091,7 @@ func (x *SendGuestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGuestResponse.ProtoReflect.Descriptor instead.
 func (*SendGuestResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 type GatherFactsRequest struct {
@@ -1008,7 +1104,7 @@ type GatherFactsRequest struct {
 
 func (x *GatherFactsRequest) Reset() {
 	*x = GatherFactsRequest{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1116,7 @@ func (x *GatherFactsRequest) String() string {
 func (*GatherFactsRequest) ProtoMessage() {}
 
 func (x *GatherFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1129,7 @@ func (x *GatherFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatherFactsRequest.ProtoReflect.Descriptor instead.
 func (*GatherFactsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GatherFactsRequest) GetSha256() string {
@@ -1059,7 +1155,7 @@ type GatherFactsResponse struct {
 
 func (x *GatherFactsResponse) Reset() {
 	*x = GatherFactsResponse{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1167,7 @@ func (x *GatherFactsResponse) String() string {
 func (*GatherFactsResponse) ProtoMessage() {}
 
 func (x *GatherFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1180,7 @@ func (x *GatherFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatherFactsResponse.ProtoReflect.Descriptor instead.
 func (*GatherFactsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GatherFactsResponse) GetFacts() *Facts {
@@ -1117,7 +1213,7 @@ type FactsRequest struct {
 
 func (x *FactsRequest) Reset() {
 	*x = FactsRequest{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1225,7 @@ func (x *FactsRequest) String() string {
 func (*FactsRequest) ProtoMessage() {}
 
 func (x *FactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1238,7 @@ func (x *FactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest.ProtoReflect.Descriptor instead.
 func (*FactsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FactsRequest) GetHost() string {
@@ -1269,7 +1365,7 @@ type Facts struct {
 
 func (x *Facts) Reset() {
 	*x = Facts{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1377,7 @@ func (x *Facts) String() string {
 func (*Facts) ProtoMessage() {}
 
 func (x *Facts) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1390,7 @@ func (x *Facts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts.ProtoReflect.Descriptor instead.
 func (*Facts) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Facts) GetHost() string {
@@ -1473,7 +1569,7 @@ type FactsRequest_Need struct {
 
 func (x *FactsRequest_Need) Reset() {
 	*x = FactsRequest_Need{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1581,7 @@ func (x *FactsRequest_Need) String() string {
 func (*FactsRequest_Need) ProtoMessage() {}
 
 func (x *FactsRequest_Need) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1594,7 @@ func (x *FactsRequest_Need) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest_Need.ProtoReflect.Descriptor instead.
 func (*FactsRequest_Need) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19, 0}
+	return file_agent_proto_rawDescGZIP(), []int{21, 0}
 }
 
 func (x *FactsRequest_Need) GetModule() string {
@@ -1554,7 +1650,7 @@ type FactsRequest_ConfigFile struct {
 
 func (x *FactsRequest_ConfigFile) Reset() {
 	*x = FactsRequest_ConfigFile{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1662,7 @@ func (x *FactsRequest_ConfigFile) String() string {
 func (*FactsRequest_ConfigFile) ProtoMessage() {}
 
 func (x *FactsRequest_ConfigFile) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1675,7 @@ func (x *FactsRequest_ConfigFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest_ConfigFile.ProtoReflect.Descriptor instead.
 func (*FactsRequest_ConfigFile) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19, 1}
+	return file_agent_proto_rawDescGZIP(), []int{21, 1}
 }
 
 func (x *FactsRequest_ConfigFile) GetInstalled() string {
@@ -1613,7 +1709,7 @@ type FactsRequest_Program struct {
 
 func (x *FactsRequest_Program) Reset() {
 	*x = FactsRequest_Program{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1721,7 @@ func (x *FactsRequest_Program) String() string {
 func (*FactsRequest_Program) ProtoMessage() {}
 
 func (x *FactsRequest_Program) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1734,7 @@ func (x *FactsRequest_Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest_Program.ProtoReflect.Descriptor instead.
 func (*FactsRequest_Program) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19, 2}
+	return file_agent_proto_rawDescGZIP(), []int{21, 2}
 }
 
 func (x *FactsRequest_Program) GetName() string {
@@ -1666,7 +1762,7 @@ type Facts_Met struct {
 
 func (x *Facts_Met) Reset() {
 	*x = Facts_Met{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1774,7 @@ func (x *Facts_Met) String() string {
 func (*Facts_Met) ProtoMessage() {}
 
 func (x *Facts_Met) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1787,7 @@ func (x *Facts_Met) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Met.ProtoReflect.Descriptor instead.
 func (*Facts_Met) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 3}
+	return file_agent_proto_rawDescGZIP(), []int{22, 3}
 }
 
 func (x *Facts_Met) GetModule() string {
@@ -1720,7 +1816,7 @@ type Facts_OS struct {
 
 func (x *Facts_OS) Reset() {
 	*x = Facts_OS{}
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1828,7 @@ func (x *Facts_OS) String() string {
 func (*Facts_OS) ProtoMessage() {}
 
 func (x *Facts_OS) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1841,7 @@ func (x *Facts_OS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_OS.ProtoReflect.Descriptor instead.
 func (*Facts_OS) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 4}
+	return file_agent_proto_rawDescGZIP(), []int{22, 4}
 }
 
 func (x *Facts_OS) GetId() string {
@@ -1786,7 +1882,7 @@ type Facts_Guest struct {
 
 func (x *Facts_Guest) Reset() {
 	*x = Facts_Guest{}
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +1894,7 @@ func (x *Facts_Guest) String() string {
 func (*Facts_Guest) ProtoMessage() {}
 
 func (x *Facts_Guest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +1907,7 @@ func (x *Facts_Guest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Guest.ProtoReflect.Descriptor instead.
 func (*Facts_Guest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 5}
+	return file_agent_proto_rawDescGZIP(), []int{22, 5}
 }
 
 func (x *Facts_Guest) GetUuid() string {
@@ -1845,7 +1941,7 @@ type Facts_Bridge struct {
 
 func (x *Facts_Bridge) Reset() {
 	*x = Facts_Bridge{}
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +1953,7 @@ func (x *Facts_Bridge) String() string {
 func (*Facts_Bridge) ProtoMessage() {}
 
 func (x *Facts_Bridge) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +1966,7 @@ func (x *Facts_Bridge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Bridge.ProtoReflect.Descriptor instead.
 func (*Facts_Bridge) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 6}
+	return file_agent_proto_rawDescGZIP(), []int{22, 6}
 }
 
 func (x *Facts_Bridge) GetName() string {
@@ -1939,7 +2035,7 @@ type Facts_Space struct {
 
 func (x *Facts_Space) Reset() {
 	*x = Facts_Space{}
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2047,7 @@ func (x *Facts_Space) String() string {
 func (*Facts_Space) ProtoMessage() {}
 
 func (x *Facts_Space) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2060,7 @@ func (x *Facts_Space) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Space.ProtoReflect.Descriptor instead.
 func (*Facts_Space) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 7}
+	return file_agent_proto_rawDescGZIP(), []int{22, 7}
 }
 
 func (x *Facts_Space) GetDir() string {
@@ -1996,7 +2092,7 @@ type Facts_Config struct {
 
 func (x *Facts_Config) Reset() {
 	*x = Facts_Config{}
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2104,7 @@ func (x *Facts_Config) String() string {
 func (*Facts_Config) ProtoMessage() {}
 
 func (x *Facts_Config) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2117,7 @@ func (x *Facts_Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Config.ProtoReflect.Descriptor instead.
 func (*Facts_Config) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 8}
+	return file_agent_proto_rawDescGZIP(), []int{22, 8}
 }
 
 func (x *Facts_Config) GetInstalled() string {
@@ -2078,7 +2174,7 @@ type Facts_Probe struct {
 
 func (x *Facts_Probe) Reset() {
 	*x = Facts_Probe{}
-	mi := &file_agent_proto_msgTypes[33]
+	mi := &file_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2186,7 @@ func (x *Facts_Probe) String() string {
 func (*Facts_Probe) ProtoMessage() {}
 
 func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[33]
+	mi := &file_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2199,7 @@ func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Probe.ProtoReflect.Descriptor instead.
 func (*Facts_Probe) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 9}
+	return file_agent_proto_rawDescGZIP(), []int{22, 9}
 }
 
 func (x *Facts_Probe) GetName() string {
@@ -2138,7 +2234,7 @@ type Facts_Kernel struct {
 
 func (x *Facts_Kernel) Reset() {
 	*x = Facts_Kernel{}
-	mi := &file_agent_proto_msgTypes[34]
+	mi := &file_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2246,7 @@ func (x *Facts_Kernel) String() string {
 func (*Facts_Kernel) ProtoMessage() {}
 
 func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[34]
+	mi := &file_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2259,7 @@ func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Kernel.ProtoReflect.Descriptor instead.
 func (*Facts_Kernel) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 10}
+	return file_agent_proto_rawDescGZIP(), []int{22, 10}
 }
 
 func (x *Facts_Kernel) GetRunning() string {
@@ -2198,7 +2294,7 @@ type Facts_Clock struct {
 
 func (x *Facts_Clock) Reset() {
 	*x = Facts_Clock{}
-	mi := &file_agent_proto_msgTypes[35]
+	mi := &file_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +2306,7 @@ func (x *Facts_Clock) String() string {
 func (*Facts_Clock) ProtoMessage() {}
 
 func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[35]
+	mi := &file_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +2319,7 @@ func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Clock.ProtoReflect.Descriptor instead.
 func (*Facts_Clock) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 11}
+	return file_agent_proto_rawDescGZIP(), []int{22, 11}
 }
 
 func (x *Facts_Clock) GetSynced() bool {
@@ -2259,7 +2355,7 @@ type Facts_O2CB struct {
 
 func (x *Facts_O2CB) Reset() {
 	*x = Facts_O2CB{}
-	mi := &file_agent_proto_msgTypes[36]
+	mi := &file_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2367,7 @@ func (x *Facts_O2CB) String() string {
 func (*Facts_O2CB) ProtoMessage() {}
 
 func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[36]
+	mi := &file_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2380,7 @@ func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_O2CB.ProtoReflect.Descriptor instead.
 func (*Facts_O2CB) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 12}
+	return file_agent_proto_rawDescGZIP(), []int{22, 12}
 }
 
 func (x *Facts_O2CB) GetPresent() bool {
@@ -2320,7 +2416,7 @@ type Facts_Session struct {
 
 func (x *Facts_Session) Reset() {
 	*x = Facts_Session{}
-	mi := &file_agent_proto_msgTypes[37]
+	mi := &file_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2428,7 @@ func (x *Facts_Session) String() string {
 func (*Facts_Session) ProtoMessage() {}
 
 func (x *Facts_Session) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[37]
+	mi := &file_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2441,7 @@ func (x *Facts_Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Session.ProtoReflect.Descriptor instead.
 func (*Facts_Session) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 13}
+	return file_agent_proto_rawDescGZIP(), []int{22, 13}
 }
 
 func (x *Facts_Session) GetId() int64 {
@@ -2380,7 +2476,7 @@ type Facts_Port struct {
 
 func (x *Facts_Port) Reset() {
 	*x = Facts_Port{}
-	mi := &file_agent_proto_msgTypes[38]
+	mi := &file_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2488,7 @@ func (x *Facts_Port) String() string {
 func (*Facts_Port) ProtoMessage() {}
 
 func (x *Facts_Port) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[38]
+	mi := &file_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2501,7 @@ func (x *Facts_Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Port.ProtoReflect.Descriptor instead.
 func (*Facts_Port) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 14}
+	return file_agent_proto_rawDescGZIP(), []int{22, 14}
 }
 
 func (x *Facts_Port) GetName() string {
@@ -2435,7 +2531,7 @@ type Facts_Map struct {
 
 func (x *Facts_Map) Reset() {
 	*x = Facts_Map{}
-	mi := &file_agent_proto_msgTypes[39]
+	mi := &file_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2447,7 +2543,7 @@ func (x *Facts_Map) String() string {
 func (*Facts_Map) ProtoMessage() {}
 
 func (x *Facts_Map) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[39]
+	mi := &file_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2460,7 +2556,7 @@ func (x *Facts_Map) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Map.ProtoReflect.Descriptor instead.
 func (*Facts_Map) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 15}
+	return file_agent_proto_rawDescGZIP(), []int{22, 15}
 }
 
 func (x *Facts_Map) GetName() string {
@@ -2502,7 +2598,7 @@ type Facts_Path struct {
 
 func (x *Facts_Path) Reset() {
 	*x = Facts_Path{}
-	mi := &file_agent_proto_msgTypes[40]
+	mi := &file_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2610,7 @@ func (x *Facts_Path) String() string {
 func (*Facts_Path) ProtoMessage() {}
 
 func (x *Facts_Path) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[40]
+	mi := &file_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2623,7 @@ func (x *Facts_Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Path.ProtoReflect.Descriptor instead.
 func (*Facts_Path) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 16}
+	return file_agent_proto_rawDescGZIP(), []int{22, 16}
 }
 
 func (x *Facts_Path) GetDevice() string {
@@ -2564,7 +2660,7 @@ type Facts_Mount struct {
 
 func (x *Facts_Mount) Reset() {
 	*x = Facts_Mount{}
-	mi := &file_agent_proto_msgTypes[41]
+	mi := &file_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2672,7 @@ func (x *Facts_Mount) String() string {
 func (*Facts_Mount) ProtoMessage() {}
 
 func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[41]
+	mi := &file_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2685,7 @@ func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Mount.ProtoReflect.Descriptor instead.
 func (*Facts_Mount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 17}
+	return file_agent_proto_rawDescGZIP(), []int{22, 17}
 }
 
 func (x *Facts_Mount) GetName() string {
@@ -2631,7 +2727,12 @@ var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
 	"\n" +
-	"\vagent.proto\x12\vholdfast.v1\"\x16\n" +
+	"\vagent.proto\x12\vholdfast.v1\"@\n" +
+	"\x12ServeScreenRequest\x12\x14\n" +
+	"\x05guest\x18\x01 \x01(\tR\x05guest\x12\x14\n" +
+	"\x05chunk\x18\x02 \x01(\fR\x05chunk\"+\n" +
+	"\x13ServeScreenResponse\x12\x14\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"\x16\n" +
 	"\x14GetPeerStatusRequest\"H\n" +
 	"\x15GetPeerStatusResponse\x12/\n" +
 	"\x06status\x18\x01 \x01(\v2\x17.holdfast.v1.PeerStatusR\x06status\"\xbb\x01\n" +
@@ -2837,7 +2938,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06device\x18\x04 \x01(\tR\x06device\x12\x14\n" +
-	"\x05paths\x18\x05 \x01(\x03R\x05paths2\xbe\x04\n" +
+	"\x05paths\x18\x05 \x01(\x03R\x05paths2\x94\x05\n" +
 	"\fAgentService\x12L\n" +
 	"\tGetBundle\x12\x1d.holdfast.v1.GetBundleRequest\x1a\x1e.holdfast.v1.GetBundleResponse0\x01\x12P\n" +
 	"\vGatherFacts\x12\x1f.holdfast.v1.GatherFactsRequest\x1a .holdfast.v1.GatherFactsResponse\x12J\n" +
@@ -2845,7 +2946,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x0fSignCertificate\x12#.holdfast.v1.SignCertificateRequest\x1a$.holdfast.v1.SignCertificateResponse\x12F\n" +
 	"\aGetCopy\x12\x1b.holdfast.v1.GetCopyRequest\x1a\x1c.holdfast.v1.GetCopyResponse0\x01\x12D\n" +
 	"\aGetRows\x12\x1b.holdfast.v1.GetRowsRequest\x1a\x1c.holdfast.v1.GetRowsResponse\x12V\n" +
-	"\rGetPeerStatus\x12!.holdfast.v1.GetPeerStatusRequest\x1a\".holdfast.v1.GetPeerStatusResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
+	"\rGetPeerStatus\x12!.holdfast.v1.GetPeerStatusRequest\x1a\".holdfast.v1.GetPeerStatusResponse\x12T\n" +
+	"\vServeScreen\x12\x1f.holdfast.v1.ServeScreenRequest\x1a .holdfast.v1.ServeScreenResponse(\x010\x01B Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
 
 var (
 	file_agent_proto_rawDescOnce sync.Once
@@ -2859,100 +2961,104 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_agent_proto_goTypes = []any{
-	(*GetPeerStatusRequest)(nil),    // 0: holdfast.v1.GetPeerStatusRequest
-	(*GetPeerStatusResponse)(nil),   // 1: holdfast.v1.GetPeerStatusResponse
-	(*PeerStatus)(nil),              // 2: holdfast.v1.PeerStatus
-	(*GetRowsRequest)(nil),          // 3: holdfast.v1.GetRowsRequest
-	(*GetRowsResponse)(nil),         // 4: holdfast.v1.GetRowsResponse
-	(*RowsQuery)(nil),               // 5: holdfast.v1.RowsQuery
-	(*RowsPart)(nil),                // 6: holdfast.v1.RowsPart
-	(*RowsTable)(nil),               // 7: holdfast.v1.RowsTable
-	(*RowsRow)(nil),                 // 8: holdfast.v1.RowsRow
-	(*GetCopyRequest)(nil),          // 9: holdfast.v1.GetCopyRequest
-	(*GetCopyResponse)(nil),         // 10: holdfast.v1.GetCopyResponse
-	(*SignCertificateRequest)(nil),  // 11: holdfast.v1.SignCertificateRequest
-	(*SignCertificateResponse)(nil), // 12: holdfast.v1.SignCertificateResponse
-	(*GetBundleRequest)(nil),        // 13: holdfast.v1.GetBundleRequest
-	(*GetBundleResponse)(nil),       // 14: holdfast.v1.GetBundleResponse
-	(*SendGuestRequest)(nil),        // 15: holdfast.v1.SendGuestRequest
-	(*SendGuestResponse)(nil),       // 16: holdfast.v1.SendGuestResponse
-	(*GatherFactsRequest)(nil),      // 17: holdfast.v1.GatherFactsRequest
-	(*GatherFactsResponse)(nil),     // 18: holdfast.v1.GatherFactsResponse
-	(*FactsRequest)(nil),            // 19: holdfast.v1.FactsRequest
-	(*Facts)(nil),                   // 20: holdfast.v1.Facts
-	(*FactsRequest_Need)(nil),       // 21: holdfast.v1.FactsRequest.Need
-	(*FactsRequest_ConfigFile)(nil), // 22: holdfast.v1.FactsRequest.ConfigFile
-	(*FactsRequest_Program)(nil),    // 23: holdfast.v1.FactsRequest.Program
-	nil,                             // 24: holdfast.v1.Facts.UnknownEntry
-	nil,                             // 25: holdfast.v1.Facts.CommandsEntry
-	nil,                             // 26: holdfast.v1.Facts.PythonEntry
-	(*Facts_Met)(nil),               // 27: holdfast.v1.Facts.Met
-	(*Facts_OS)(nil),                // 28: holdfast.v1.Facts.OS
-	(*Facts_Guest)(nil),             // 29: holdfast.v1.Facts.Guest
-	(*Facts_Bridge)(nil),            // 30: holdfast.v1.Facts.Bridge
-	(*Facts_Space)(nil),             // 31: holdfast.v1.Facts.Space
-	(*Facts_Config)(nil),            // 32: holdfast.v1.Facts.Config
-	(*Facts_Probe)(nil),             // 33: holdfast.v1.Facts.Probe
-	(*Facts_Kernel)(nil),            // 34: holdfast.v1.Facts.Kernel
-	(*Facts_Clock)(nil),             // 35: holdfast.v1.Facts.Clock
-	(*Facts_O2CB)(nil),              // 36: holdfast.v1.Facts.O2CB
-	(*Facts_Session)(nil),           // 37: holdfast.v1.Facts.Session
-	(*Facts_Port)(nil),              // 38: holdfast.v1.Facts.Port
-	(*Facts_Map)(nil),               // 39: holdfast.v1.Facts.Map
-	(*Facts_Path)(nil),              // 40: holdfast.v1.Facts.Path
-	(*Facts_Mount)(nil),             // 41: holdfast.v1.Facts.Mount
+	(*ServeScreenRequest)(nil),      // 0: holdfast.v1.ServeScreenRequest
+	(*ServeScreenResponse)(nil),     // 1: holdfast.v1.ServeScreenResponse
+	(*GetPeerStatusRequest)(nil),    // 2: holdfast.v1.GetPeerStatusRequest
+	(*GetPeerStatusResponse)(nil),   // 3: holdfast.v1.GetPeerStatusResponse
+	(*PeerStatus)(nil),              // 4: holdfast.v1.PeerStatus
+	(*GetRowsRequest)(nil),          // 5: holdfast.v1.GetRowsRequest
+	(*GetRowsResponse)(nil),         // 6: holdfast.v1.GetRowsResponse
+	(*RowsQuery)(nil),               // 7: holdfast.v1.RowsQuery
+	(*RowsPart)(nil),                // 8: holdfast.v1.RowsPart
+	(*RowsTable)(nil),               // 9: holdfast.v1.RowsTable
+	(*RowsRow)(nil),                 // 10: holdfast.v1.RowsRow
+	(*GetCopyRequest)(nil),          // 11: holdfast.v1.GetCopyRequest
+	(*GetCopyResponse)(nil),         // 12: holdfast.v1.GetCopyResponse
+	(*SignCertificateRequest)(nil),  // 13: holdfast.v1.SignCertificateRequest
+	(*SignCertificateResponse)(nil), // 14: holdfast.v1.SignCertificateResponse
+	(*GetBundleRequest)(nil),        // 15: holdfast.v1.GetBundleRequest
+	(*GetBundleResponse)(nil),       // 16: holdfast.v1.GetBundleResponse
+	(*SendGuestRequest)(nil),        // 17: holdfast.v1.SendGuestRequest
+	(*SendGuestResponse)(nil),       // 18: holdfast.v1.SendGuestResponse
+	(*GatherFactsRequest)(nil),      // 19: holdfast.v1.GatherFactsRequest
+	(*GatherFactsResponse)(nil),     // 20: holdfast.v1.GatherFactsResponse
+	(*FactsRequest)(nil),            // 21: holdfast.v1.FactsRequest
+	(*Facts)(nil),                   // 22: holdfast.v1.Facts
+	(*FactsRequest_Need)(nil),       // 23: holdfast.v1.FactsRequest.Need
+	(*FactsRequest_ConfigFile)(nil), // 24: holdfast.v1.FactsRequest.ConfigFile
+	(*FactsRequest_Program)(nil),    // 25: holdfast.v1.FactsRequest.Program
+	nil,                             // 26: holdfast.v1.Facts.UnknownEntry
+	nil,                             // 27: holdfast.v1.Facts.CommandsEntry
+	nil,                             // 28: holdfast.v1.Facts.PythonEntry
+	(*Facts_Met)(nil),               // 29: holdfast.v1.Facts.Met
+	(*Facts_OS)(nil),                // 30: holdfast.v1.Facts.OS
+	(*Facts_Guest)(nil),             // 31: holdfast.v1.Facts.Guest
+	(*Facts_Bridge)(nil),            // 32: holdfast.v1.Facts.Bridge
+	(*Facts_Space)(nil),             // 33: holdfast.v1.Facts.Space
+	(*Facts_Config)(nil),            // 34: holdfast.v1.Facts.Config
+	(*Facts_Probe)(nil),             // 35: holdfast.v1.Facts.Probe
+	(*Facts_Kernel)(nil),            // 36: holdfast.v1.Facts.Kernel
+	(*Facts_Clock)(nil),             // 37: holdfast.v1.Facts.Clock
+	(*Facts_O2CB)(nil),              // 38: holdfast.v1.Facts.O2CB
+	(*Facts_Session)(nil),           // 39: holdfast.v1.Facts.Session
+	(*Facts_Port)(nil),              // 40: holdfast.v1.Facts.Port
+	(*Facts_Map)(nil),               // 41: holdfast.v1.Facts.Map
+	(*Facts_Path)(nil),              // 42: holdfast.v1.Facts.Path
+	(*Facts_Mount)(nil),             // 43: holdfast.v1.Facts.Mount
 }
 var file_agent_proto_depIdxs = []int32{
-	2,  // 0: holdfast.v1.GetPeerStatusResponse.status:type_name -> holdfast.v1.PeerStatus
-	5,  // 1: holdfast.v1.GetRowsRequest.query:type_name -> holdfast.v1.RowsQuery
-	6,  // 2: holdfast.v1.GetRowsResponse.part:type_name -> holdfast.v1.RowsPart
-	7,  // 3: holdfast.v1.RowsPart.tables:type_name -> holdfast.v1.RowsTable
-	8,  // 4: holdfast.v1.RowsPart.rows:type_name -> holdfast.v1.RowsRow
-	19, // 5: holdfast.v1.GatherFactsRequest.request:type_name -> holdfast.v1.FactsRequest
-	20, // 6: holdfast.v1.GatherFactsResponse.facts:type_name -> holdfast.v1.Facts
-	22, // 7: holdfast.v1.FactsRequest.config:type_name -> holdfast.v1.FactsRequest.ConfigFile
-	23, // 8: holdfast.v1.FactsRequest.status:type_name -> holdfast.v1.FactsRequest.Program
-	23, // 9: holdfast.v1.FactsRequest.ha:type_name -> holdfast.v1.FactsRequest.Program
-	23, // 10: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
-	21, // 11: holdfast.v1.FactsRequest.needs:type_name -> holdfast.v1.FactsRequest.Need
-	24, // 12: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
-	28, // 13: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
-	31, // 14: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
-	25, // 15: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
-	26, // 16: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
-	32, // 17: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
-	33, // 18: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
-	33, // 19: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
-	33, // 20: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
-	34, // 21: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
-	35, // 22: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
-	36, // 23: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
-	37, // 24: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
-	38, // 25: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
-	39, // 26: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
-	41, // 27: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
-	29, // 28: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
-	30, // 29: holdfast.v1.Facts.bridges:type_name -> holdfast.v1.Facts.Bridge
-	27, // 30: holdfast.v1.Facts.met:type_name -> holdfast.v1.Facts.Met
-	40, // 31: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
-	13, // 32: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
-	17, // 33: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
-	15, // 34: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
-	11, // 35: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
-	9,  // 36: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
-	3,  // 37: holdfast.v1.AgentService.GetRows:input_type -> holdfast.v1.GetRowsRequest
-	0,  // 38: holdfast.v1.AgentService.GetPeerStatus:input_type -> holdfast.v1.GetPeerStatusRequest
-	14, // 39: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
-	18, // 40: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
-	16, // 41: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
-	12, // 42: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
-	10, // 43: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
-	4,  // 44: holdfast.v1.AgentService.GetRows:output_type -> holdfast.v1.GetRowsResponse
-	1,  // 45: holdfast.v1.AgentService.GetPeerStatus:output_type -> holdfast.v1.GetPeerStatusResponse
-	39, // [39:46] is the sub-list for method output_type
-	32, // [32:39] is the sub-list for method input_type
+	4,  // 0: holdfast.v1.GetPeerStatusResponse.status:type_name -> holdfast.v1.PeerStatus
+	7,  // 1: holdfast.v1.GetRowsRequest.query:type_name -> holdfast.v1.RowsQuery
+	8,  // 2: holdfast.v1.GetRowsResponse.part:type_name -> holdfast.v1.RowsPart
+	9,  // 3: holdfast.v1.RowsPart.tables:type_name -> holdfast.v1.RowsTable
+	10, // 4: holdfast.v1.RowsPart.rows:type_name -> holdfast.v1.RowsRow
+	21, // 5: holdfast.v1.GatherFactsRequest.request:type_name -> holdfast.v1.FactsRequest
+	22, // 6: holdfast.v1.GatherFactsResponse.facts:type_name -> holdfast.v1.Facts
+	24, // 7: holdfast.v1.FactsRequest.config:type_name -> holdfast.v1.FactsRequest.ConfigFile
+	25, // 8: holdfast.v1.FactsRequest.status:type_name -> holdfast.v1.FactsRequest.Program
+	25, // 9: holdfast.v1.FactsRequest.ha:type_name -> holdfast.v1.FactsRequest.Program
+	25, // 10: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
+	23, // 11: holdfast.v1.FactsRequest.needs:type_name -> holdfast.v1.FactsRequest.Need
+	26, // 12: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
+	30, // 13: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
+	33, // 14: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
+	27, // 15: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
+	28, // 16: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
+	34, // 17: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
+	35, // 18: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
+	35, // 19: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
+	35, // 20: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
+	36, // 21: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
+	37, // 22: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
+	38, // 23: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
+	39, // 24: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
+	40, // 25: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
+	41, // 26: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
+	43, // 27: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
+	31, // 28: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
+	32, // 29: holdfast.v1.Facts.bridges:type_name -> holdfast.v1.Facts.Bridge
+	29, // 30: holdfast.v1.Facts.met:type_name -> holdfast.v1.Facts.Met
+	42, // 31: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
+	15, // 32: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
+	19, // 33: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
+	17, // 34: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
+	13, // 35: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
+	11, // 36: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
+	5,  // 37: holdfast.v1.AgentService.GetRows:input_type -> holdfast.v1.GetRowsRequest
+	2,  // 38: holdfast.v1.AgentService.GetPeerStatus:input_type -> holdfast.v1.GetPeerStatusRequest
+	0,  // 39: holdfast.v1.AgentService.ServeScreen:input_type -> holdfast.v1.ServeScreenRequest
+	16, // 40: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
+	20, // 41: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
+	18, // 42: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
+	14, // 43: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
+	12, // 44: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
+	6,  // 45: holdfast.v1.AgentService.GetRows:output_type -> holdfast.v1.GetRowsResponse
+	3,  // 46: holdfast.v1.AgentService.GetPeerStatus:output_type -> holdfast.v1.GetPeerStatusResponse
+	1,  // 47: holdfast.v1.AgentService.ServeScreen:output_type -> holdfast.v1.ServeScreenResponse
+	40, // [40:48] is the sub-list for method output_type
+	32, // [32:40] is the sub-list for method input_type
 	32, // [32:32] is the sub-list for extension type_name
 	32, // [32:32] is the sub-list for extension extendee
 	0,  // [0:32] is the sub-list for field type_name
@@ -2969,7 +3075,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,8 +27,6 @@ import (
 	"holdfast/internal/web/layout"
 )
 
-//go:generate go run github.com/a-h/templ/cmd/templ@v0.3.1100 generate
-
 // Options are what the first run goes by.
 type Options struct {
 	Host       string // this one

@@ -13,8 +13,6 @@ import (
 	"holdfast/internal/web/static"
 )
 
-//go:generate go run github.com/a-h/templ/cmd/templ@v0.3.1100 generate
-
 // View is what every page is made of.
 type View struct {
 	Lang    string // en or zh
@@ -69,7 +67,7 @@ func Local(path string) string {
 func Compressed(next http.Handler) http.Handler {
 	pages := gzhttp.GzipHandler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet || strings.HasPrefix(r.URL.Path, "/live/") { // a stream is sent part by part
+		if r.Method != http.MethodGet || strings.HasPrefix(r.URL.Path, "/live/") || strings.HasSuffix(r.URL.Path, "/socket") { // streams
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -81,7 +79,11 @@ func Compressed(next http.Handler) http.Handler {
 func Headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "+
+		images := "'self'"
+		if strings.HasSuffix(r.URL.Path, "/screen") {
+			images += " data:" // noVNC makes pictures of what the guest sends, and a mouse pointer
+		}
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src "+images+"; font-src 'self'; "+
 			"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")

@@ -6,9 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/reflect/protoreflect"
-
-	apiv1 "holdfast/internal/api/v1"
+	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/server"
 	"holdfast/internal/web/rest"
@@ -18,8 +16,7 @@ import (
 // procedures are all of the API.
 func procedures() []string {
 	var out []string
-	for _, f := range []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_agent_proto,
-		apiv1.File_pair_proto, apiv1.File_access_proto, apiv1.File_notification_proto, apiv1.File_host_proto} {
+	for _, f := range api.Files {
 		for i := range f.Services().Len() {
 			s := f.Services().Get(i)
 			for j := range s.Methods().Len() {

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/server"
@@ -93,13 +94,14 @@ var routes = []route{
 
 // without says why a procedure that users may call has no resource.
 var without = map[string]string{
+	apiv1connect.ScreenServiceOpenScreenProcedure: "a screen is bytes in both directions at once, which REST does not have: the console shows it",
 	apiv1connect.UpgradeServicePutBundleProcedure: "a bundle has gigabytes, and goes in chunks with its keys: holdfast upgrade run sends it",
 	apiv1connect.HostServiceGetReportProcedure:    "an archive goes in chunks: holdfast report writes it, and a page of the console",
 }
 
 // files have the services that have resources.
-var files = []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_pair_proto,
-	apiv1.File_access_proto, apiv1.File_notification_proto, apiv1.File_host_proto}
+var files = slices.DeleteFunc(slices.Clone(api.Files),
+	func(f protoreflect.FileDescriptor) bool { return f == apiv1.File_agent_proto })
 
 // methods are all procedures of these services.
 func methods() map[string]protoreflect.MethodDescriptor {

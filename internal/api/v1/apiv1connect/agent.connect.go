@@ -52,6 +52,9 @@ const (
 	// AgentServiceGetPeerStatusProcedure is the fully-qualified name of the AgentService's
 	// GetPeerStatus RPC.
 	AgentServiceGetPeerStatusProcedure = "/holdfast.v1.AgentService/GetPeerStatus"
+	// AgentServiceServeScreenProcedure is the fully-qualified name of the AgentService's ServeScreen
+	// RPC.
+	AgentServiceServeScreenProcedure = "/holdfast.v1.AgentService/ServeScreen"
 )
 
 // AgentServiceClient is a client for the holdfast.v1.AgentService service.
@@ -73,6 +76,9 @@ type AgentServiceClient interface {
 	// GetPeerStatus tells the agent of the other node of a pair without a third voter what this
 	// node has of the store. It does not need the store.
 	GetPeerStatus(context.Context, *v1.GetPeerStatusRequest) (*v1.GetPeerStatusResponse, error)
+	// ServeScreen opens the screen of a guest of this host, for the agent of a member that was asked to open it. The caller
+	// sends a message at least every 10 s.
+	ServeScreen(context.Context) (*connect.BidiStreamForClientSimple[v1.ServeScreenRequest, v1.ServeScreenResponse], error)
 }
 
 // NewAgentServiceClient constructs a client for the holdfast.v1.AgentService service. By default,
@@ -128,6 +134,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("GetPeerStatus")),
 			connect.WithClientOptions(opts...),
 		),
+		serveScreen: connect.NewClient[v1.ServeScreenRequest, v1.ServeScreenResponse](
+			httpClient,
+			baseURL+AgentServiceServeScreenProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("ServeScreen")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -140,6 +152,7 @@ type agentServiceClient struct {
 	getCopy         *connect.Client[v1.GetCopyRequest, v1.GetCopyResponse]
 	getRows         *connect.Client[v1.GetRowsRequest, v1.GetRowsResponse]
 	getPeerStatus   *connect.Client[v1.GetPeerStatusRequest, v1.GetPeerStatusResponse]
+	serveScreen     *connect.Client[v1.ServeScreenRequest, v1.ServeScreenResponse]
 }
 
 // GetBundle calls holdfast.v1.AgentService.GetBundle.
@@ -197,6 +210,11 @@ func (c *agentServiceClient) GetPeerStatus(ctx context.Context, req *v1.GetPeerS
 	return nil, err
 }
 
+// ServeScreen calls holdfast.v1.AgentService.ServeScreen.
+func (c *agentServiceClient) ServeScreen(ctx context.Context) (*connect.BidiStreamForClientSimple[v1.ServeScreenRequest, v1.ServeScreenResponse], error) {
+	return c.serveScreen.CallBidiStreamSimple(ctx)
+}
+
 // AgentServiceHandler is an implementation of the holdfast.v1.AgentService service.
 type AgentServiceHandler interface {
 	// GetBundle returns the file of a bundle from an offset on.
@@ -216,6 +234,9 @@ type AgentServiceHandler interface {
 	// GetPeerStatus tells the agent of the other node of a pair without a third voter what this
 	// node has of the store. It does not need the store.
 	GetPeerStatus(context.Context, *v1.GetPeerStatusRequest) (*v1.GetPeerStatusResponse, error)
+	// ServeScreen opens the screen of a guest of this host, for the agent of a member that was asked to open it. The caller
+	// sends a message at least every 10 s.
+	ServeScreen(context.Context, *connect.BidiStream[v1.ServeScreenRequest, v1.ServeScreenResponse]) error
 }
 
 // NewAgentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -267,6 +288,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("GetPeerStatus")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceServeScreenHandler := connect.NewBidiStreamHandler(
+		AgentServiceServeScreenProcedure,
+		svc.ServeScreen,
+		connect.WithSchema(agentServiceMethods.ByName("ServeScreen")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/holdfast.v1.AgentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AgentServiceGetBundleProcedure:
@@ -283,6 +310,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceGetRowsHandler.ServeHTTP(w, r)
 		case AgentServiceGetPeerStatusProcedure:
 			agentServiceGetPeerStatusHandler.ServeHTTP(w, r)
+		case AgentServiceServeScreenProcedure:
+			agentServiceServeScreenHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -318,4 +347,8 @@ func (UnimplementedAgentServiceHandler) GetRows(context.Context, *v1.GetRowsRequ
 
 func (UnimplementedAgentServiceHandler) GetPeerStatus(context.Context, *v1.GetPeerStatusRequest) (*v1.GetPeerStatusResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.GetPeerStatus is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) ServeScreen(context.Context, *connect.BidiStream[v1.ServeScreenRequest, v1.ServeScreenResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.ServeScreen is not implemented"))
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"holdfast/internal/host/libvirt/migration"
 	"holdfast/internal/host/libvirt/pools"
+	"holdfast/testbed/rfb"
 	"holdfast/testbed/virthost"
 )
 
@@ -137,6 +139,15 @@ func (h *simHost) do(ctx context.Context, r virthost.Request, q fleetRequest, a 
 		a.Text, err = f.OwnAddress(ctx)
 	case "reboot":
 		err = f.Reboot(ctx, q.UUID, q.Shutdown.Wait)
+	case "screen": // its size and its name; a key is pressed there
+		var c net.Conn
+		if c, err = f.OpenScreen(ctx, q.UUID); err == nil {
+			var w, h int
+			var name string
+			w, h, name, err = rfb.Look(c)
+			a.Text = fmt.Sprintf("%d x %d, %s", w, h, name)
+			err = errors.Join(err, c.Close())
+		}
 	case "discard":
 		err = f.Discard(ctx, q.UUID)
 	case "autostart":
