@@ -105,11 +105,11 @@ func meant(self, other string) map[string][]string {
 
 		"NotificationService/TestNotification": {`{"name":"forged"}`},
 
-		"HostService/GetHostLog": {`{"host":"` + other + `"}`, `{"host":"` + self + `"}`},
-		"HostService/TestFence":  {`{"host":"` + other + `"}`},
-		"HostService/GetReport":  {`{"host":"` + other + `"}`, `{"host":"` + self + `"}`},
-		"ScreenService/OpenScreen":             {`{"guest":"mnvm"}`, `{"guest":"` + loop.GuestUUID("lab") + `"}`},
-		"AgentService/ServeScreen":             {`{"guest":"` + loop.GuestUUID("lab") + `"}`},
+		"HostService/GetHostLog":   {`{"host":"` + other + `"}`, `{"host":"` + self + `"}`},
+		"HostService/TestFence":    {`{"host":"` + other + `"}`},
+		"HostService/GetReport":    {`{"host":"` + other + `"}`, `{"host":"` + self + `"}`},
+		"ScreenService/OpenScreen": {`{"guest":"mnvm"}`, `{"guest":"` + loop.GuestUUID("lab") + `"}`},
+		"AgentService/ServeScreen": {`{"guest":"` + loop.GuestUUID("lab") + `"}`},
 		"AgentService/GatherFacts": { // programs that the caller names, as root
 			`{"request":{"status":{"run":["/bin/sh","-c","touch ` + ran + `"]}}}`, `{"request":{"config":[{"installed":"/srv/host/pki/h1.key"}]}}`,
 		},
