@@ -172,7 +172,7 @@ func text(t *testing.T, v any) string {
 // TestFirstRun takes three hosts to a management VM that runs, in a browser, after a wrong password and a page that is opened
 // anew in the middle; and back.
 func TestFirstRun(t *testing.T) {
-	need.Drill(t, "P3: three hosts become a cluster in the browser, and go back")
+	need.Drill(t, "console: three hosts become a cluster in the browser, and go back")
 	b := newBareRig(t, 3)
 	args := b.files(t, "h1", b.lab.BareCluster())
 	unchanged := b.unchanged(t)
@@ -217,7 +217,7 @@ func TestFirstRun(t *testing.T) {
 // TestFirstRunOfAPair takes two hosts with databases, and a third one that votes, to a pair in a browser: what is wrong is
 // refused at its field, the word is wanted, and the pages go on when they are opened anew in the midst of the copy.
 func TestFirstRunOfAPair(t *testing.T) {
-	need.Drill(t, "P3: two hosts with databases become a pair in the browser, and go back")
+	need.Drill(t, "console: two hosts with databases become a pair in the browser, and go back")
 	b := newPairNodes(t, 3)
 	files := b.files(t, "h1", b.pairCluster())
 	cl := b.pairCluster()

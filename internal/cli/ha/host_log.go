@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
-	"holdfast/internal/api/told"
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
@@ -151,6 +150,6 @@ func fenceText(t cluster.FenceTest) string {
 			fmt.Fprintf(&b, "%s: answers: the host is off\n", output.Clean(d.Device))
 		}
 	}
-	fmt.Fprintf(&b, "asked by %s within %s; nothing was ordered\n", output.Clean(t.By), told.Secs(t.Took))
+	fmt.Fprintf(&b, "asked by %s within %s; nothing was ordered\n", output.Clean(t.By), t.Took.Round(time.Millisecond))
 	return b.String()
 }
