@@ -139,11 +139,11 @@ func (f *firstRun) stands(t *testing.T) {
 		}
 	}()
 	try.Until(t, "it to stand", func() bool {
-		now, err := browser.Try[string](f.Browser, "document.querySelector('main').textContent")
+		now, err := browser.Try[string](f.Browser, "(document.querySelector('.head .tag.bad') ? 'FAILED ' : '') + document.querySelector('main').textContent")
 		if err != nil {
 			return false // between two pages
 		}
-		if text = now; strings.Contains(text, "Check again") {
+		if text = now; strings.HasPrefix(text, "FAILED ") {
 			t.Fatal("it has failed")
 		}
 		return strings.Contains(text, "It stands")
