@@ -139,7 +139,8 @@ func (f *firstRun) stands(t *testing.T) {
 		}
 	}()
 	try.Until(t, "it to stand", func() bool {
-		now, err := browser.Try[string](f.Browser, "(document.querySelector('.head .tag.bad') ? 'FAILED ' : '') + document.querySelector('main').textContent")
+		now, err := browser.Try[string](f.Browser,
+			"(document.querySelector('.head .tag.bad') ? 'FAILED ' : '') + document.querySelector('main').textContent")
 		if err != nil {
 			return false // between two pages
 		}
