@@ -129,7 +129,7 @@ func made(file string, source []byte, known func(file string) bool) (*Page, erro
 	if err := m.Renderer().Render(&b, source, root); err != nil {
 		return nil, err
 	}
-	p.HTML = b.String()
+	p.HTML = strings.ReplaceAll(b.String(), "<pre>", `<pre tabindex="0">`) // it scrolls, also by keys
 	p.sections(root, source)
 	if p.Title == "" {
 		return nil, fmt.Errorf("want a title: a line that begins with #")
