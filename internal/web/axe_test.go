@@ -22,7 +22,7 @@ const axeRun = `axe.run(document, {resultTypes: ["violations"]}).then(r => r.vio
 	.filter(v => v.impact === "serious" || v.impact === "critical")
 	.flatMap(v => v.nodes.map(n => v.impact + " " + v.id + ": " + n.target.join(" ") + ": " + n.html.slice(0, 200) + " " + n.failureSummary)))`
 
-// TestAccessible: axe-core finds nothing serious or critical on any page, light and dark.
+// TestAccessible: axe-core finds nothing serious or critical on any page, light on a desk and dark on a telephone.
 func TestAccessible(t *testing.T) {
 	need.Drill(t, "console: axe-core finds no serious fault on any page, light and dark; every link answers")
 	need.Real(t, need.Programs("chromium", "chromium"))
@@ -30,11 +30,11 @@ func TestAccessible(t *testing.T) {
 	b := browser.Open(t, "en", x.URL)
 	audit := func(path string) {
 		t.Helper()
-		for _, theme := range []string{"light", "dark"} {
-			b.Look(t, 1280, theme)
+		for theme, width := range map[string]int64{"light": 1280, "dark": 390} {
+			b.Look(t, width, theme)
 			b.Do(t, "load axe", chromedp.Evaluate[chromedp.Void](axeSource))
 			for _, v := range browser.Promised[[]string](t, b, axeRun) {
-				t.Errorf("%s, %s: %s", path, theme, v)
+				t.Errorf("%s, %s, %d wide: %s", path, theme, width, v)
 			}
 		}
 	}
