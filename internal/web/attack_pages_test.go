@@ -82,7 +82,8 @@ func TestHostileNames(t *testing.T) {
 		return strings.Contains(body, "&lt;script&gt;alert")
 	})
 	x.walk(visit)
-	for _, path := range []string{"/hosts/" + url.PathEscape(evil), "/guests/" + url.PathEscape(evil) + "/screen", "/help/" + url.PathEscape(evil),
+	for _, path := range []string{"/hosts/" + url.PathEscape(evil),
+		"/guests/" + url.PathEscape(evil) + "/screen", "/help/" + url.PathEscape(evil),
 		"/jobs/" + url.PathEscape(evil), "/" + url.PathEscape(evil), "/login"} {
 		visit(path)
 	}
@@ -113,7 +114,8 @@ func TestPathsAndMethods(t *testing.T) {
 			}
 		}
 	}
-	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodTrace, http.MethodConnect, "PROPFIND", "X"} {
+	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodTrace, http.MethodConnect,
+		"PROPFIND", "X"} {
 		for _, path := range []string{"/", "/hosts", "/users", "/login", "/static/console.js", "/hosts/node3/maintenance", "/metrics"} {
 			r := x.request(method, path)
 			if method == http.MethodConnect {
@@ -162,8 +164,10 @@ func TestHeadersAreNotSplit(t *testing.T) {
 		check("back "+next, x.browser(), x.request(http.MethodPost, "/language", "language", "zh", "back", next))
 	}
 	q := url.QueryEscape(split)
-	for _, path := range []string{"/export/events/csv?host=" + q, "/export/events/json?q=" + q, "/export/events/" + url.PathEscape("x\r\nX-Evil: 1"),
-		"/configuration/revisions/" + url.PathEscape("1\r\nX-Evil: 1") + "/file", "/" + url.PathEscape("x\r\nX-Evil: 1"),
+	for _, path := range []string{"/export/events/csv?host=" + q, "/export/events/json?q=" + q,
+		"/export/events/" + url.PathEscape("x\r\nX-Evil: 1"),
+		"/configuration/revisions/" + url.PathEscape("1\r\nX-Evil: 1") + "/file",
+		"/" + url.PathEscape("x\r\nX-Evil: 1"),
 		"/hosts/" + url.PathEscape("x\r\nX-Evil: 1"), "/events?host=" + q} {
 		check(path, c, x.request(http.MethodGet, path))
 		check(path, x.browser(), x.request(http.MethodGet, path)) // it is led to the login
@@ -219,8 +223,8 @@ func TestNoFrames(t *testing.T) {
 		check(c, http.MethodDelete, path)
 		check(c, http.MethodPost, path)
 	})
-	for _, path := range []string{"/login", "/nothing", "/static/nothing", "/static/../x", "//evil", "/metrics", "/healthz", "/readyz", "/live/",
-		"/hosts/nobody", "/api/v1/nothing", "/api/v1/status", "/export/events/x"} {
+	for _, path := range []string{"/login", "/nothing", "/static/nothing", "/static/../x", "//evil", "/metrics", "/healthz", "/readyz",
+		"/live/", "/hosts/nobody", "/api/v1/nothing", "/api/v1/status", "/export/events/x"} {
 		if path != "/live/" && path != "/metrics" { // a stream; and what needs a member's store
 			check(c, http.MethodGet, path)
 		}

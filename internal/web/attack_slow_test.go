@@ -273,7 +273,8 @@ func TestRapidReset(t *testing.T) {
 			try.Must(t, enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
 		}
 		id := uint32(2*i + 1)
-		if err = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true}); err != nil {
+		err = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+		if err != nil {
 			break
 		}
 		if err = fr.WriteRSTStream(id, http2.ErrCodeCancel); err != nil {
