@@ -103,6 +103,10 @@ func pageURL(v *view, page int) templ.SafeURL {
 
 // eventsFile answers with the events that are asked for, as a file.
 func (c *Console) eventsFile(w http.ResponseWriter, r *http.Request, v *view) {
+	if form := v.arg("form"); form != "csv" && form != "json" {
+		c.notFound(w, r, v)
+		return
+	}
 	c.live.look(r.Context())
 	c.live.fill(v)
 	events := filterOf(v).of(v.Events)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -227,12 +228,30 @@ func (c *Console) routes() http.Handler {
 	c.screenRoutes(mux)
 	mux.Handle("/", c.loggedIn(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
 	protection := http.NewCrossOriginProtection()
-	all := http.NewServeMux()
-	all.Handle("/", layout.Headers(layout.Compressed(protection.Handler(bounded(c.sessions.LoadAndSave(traced(mux)))))))
+	people := layout.Headers(layout.Compressed(protection.Handler(bounded(c.sessions.LoadAndSave(traced(mux))))))
 	// Programs have a token in a header, which no browser sends by itself: another site can not have it do anything. Cookies
 	// are not read there.
-	all.Handle("/api/", rest.New(c.API, c.access, c.Log))
-	return all
+	programs := rest.New(c.API, c.access, c.Log)
+	return timely(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			programs.ServeHTTP(w, r)
+			return
+		}
+		people.ServeHTTP(w, r)
+	}))
+}
+
+// timely bounds the time for the body of each request, also of one that nobody reads: the server reads what is left of it.
+func timely(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
+				http.Error(w, "the connection has ended", http.StatusServiceUnavailable)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // ready answers 200 while the agent reaches a quorum of the store.

@@ -150,6 +150,16 @@ func Value[T any](t testing.TB, b *Browser, script string) T {
 	return v
 }
 
+// Promised is what a script's promise gives on the page.
+func Promised[T any](t testing.TB, b *Browser, script string) T {
+	t.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatalf("%s: %v", script, err)
+	}
+	return v
+}
+
 // Waits waits until a part of the page has a text.
 func (b *Browser) Waits(t testing.TB, selector, text string) {
 	t.Helper()

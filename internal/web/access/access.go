@@ -228,6 +228,10 @@ func (s *Service) Login(ctx context.Context, name, password, from string) (clust
 	case <-ctx.Done():
 		return cluster.User{}, fail.Errorf(fail.Unavailable, "too many log in at once").With("try again in some seconds")
 	}
+	if err := s.guess.may(name, from); err != nil { // others were wrong while this one waited
+		<-s.slots
+		return cluster.User{}, err
+	}
 	is, err := matches(record, password)
 	<-s.slots
 	switch {

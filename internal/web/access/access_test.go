@@ -271,3 +271,32 @@ func TestHashes(t *testing.T) {
 		}
 	}
 }
+
+// TestGuessesAtOnce: guesses that came at once, and waited for their turn, are compared no more than others.
+func TestGuessesAtOnce(t *testing.T) {
+	s, _, _ := two(t)
+	made(t, s, "anna", cluster.Admin)
+	for range atOnce {
+		s.slots <- struct{}{}
+	}
+	const n = 50
+	all := make(chan error, n)
+	for range n {
+		go func() {
+			_, err := s.Login(t.Context(), "anna", "wrong", "10.0.0.1")
+			all <- err
+		}()
+	}
+	for range atOnce {
+		<-s.slots
+	}
+	compared := 0
+	for range n {
+		if err := <-all; errors.Is(err, errWrong) {
+			compared++
+		}
+	}
+	if most := freeGuesses + atOnce - 1; compared > most {
+		t.Errorf("%d of %d were compared, want at most %d", compared, n, most)
+	}
+}

@@ -116,6 +116,9 @@ func read(files fs.FS) (*Library, error) {
 	return l, err
 }
 
+// scrolled has what is wide be scrolled by keys, too.
+var scrolled = strings.NewReplacer("<pre>", `<pre tabindex="0">`, "<table>", `<table tabindex="0">`)
+
 // made makes a page.
 func made(file string, source []byte, known func(file string) bool) (*Page, error) {
 	p := &Page{}
@@ -129,7 +132,7 @@ func made(file string, source []byte, known func(file string) bool) (*Page, erro
 	if err := m.Renderer().Render(&b, source, root); err != nil {
 		return nil, err
 	}
-	p.HTML = b.String()
+	p.HTML = scrolled.Replace(b.String())
 	p.sections(root, source)
 	if p.Title == "" {
 		return nil, fmt.Errorf("want a title: a line that begins with #")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"unicode"
 
 	"github.com/klauspost/compress/gzhttp"
 
@@ -56,7 +57,8 @@ func (v *View) role() string {
 
 // Local is a path of this console; what leads elsewhere becomes the first page.
 func Local(path string) string {
-	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsAny(path, "\\\r\n") {
+	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.Contains(path, "\\") ||
+		strings.ContainsFunc(path, unicode.IsControl) { // browsers leave tabs out: /TAB/site is another site
 		return "/"
 	}
 	return path

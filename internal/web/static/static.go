@@ -5,5 +5,5 @@ import "embed"
 
 // Files are all of them.
 //
-//go:embed *
+//go:embed *.css *.js *.svg *.txt novnc-1.7.0
 var Files embed.FS
