@@ -42,7 +42,6 @@ const (
 	eventsTime  = 2 * time.Second
 	partTime    = 5 * time.Second // for what a page asks beside the status
 	maxParts    = 256             // at once; what is beyond is made for each who looks
-	beatEvery   = 2 * time.Second // longest silence of a stream: the page says when it has waited for longer
 )
 
 func newLive(c *api.Client, log *slog.Logger) *live {
@@ -115,7 +114,7 @@ func (l *live) ask(ctx context.Context) {
 // look sees to it that the events are new, for a page that nobody has open yet.
 func (l *live) look(ctx context.Context) {
 	l.mu.Lock()
-	old := time.Since(l.asked) > beatEvery
+	old := time.Since(l.asked) > layout.BeatEvery
 	l.mu.Unlock()
 	if old {
 		l.ask(ctx)
@@ -146,6 +145,9 @@ func (l *live) fill(v *view) (changed <-chan struct{}, version int) {
 
 // errPart ends the streams of those who wait for a part that panicked: they ask again.
 var errPart = errors.New("the part of a page was not made")
+
+// errLeft ends the streams of who was logged out, or may more or less than before.
+var errLeft = errors.New("the rights of who looks have changed")
 
 // part is the live part of a page, made once.
 type part struct {
@@ -189,49 +191,15 @@ func (c *Console) stream(p *page, w http.ResponseWriter, r *http.Request, v *vie
 		c.fails(w, r, err)
 		return
 	}
-	rc := http.NewResponseController(w)
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("X-Accel-Buffering", "no")
 	c.live.look(r.Context())
 	c.live.addViewers(1)
 	defer c.live.addViewers(-1)
-	last := ""
-	tick := time.NewTicker(beatEvery)
-	defer tick.Stop()
-	for {
+	layout.Stream(w, r, func() (string, <-chan struct{}, error) {
+		if u, is := c.user(r.Context()); !is || u.Role != v.User.Role {
+			return "", nil, errLeft // the page asks again, and is told what has become of it
+		}
 		changed, version := c.live.fill(v)
 		now, err := c.live.part(r.Context(), p, v, version)
-		if err != nil {
-			return
-		}
-		text := "event: beat\ndata:\n\n"
-		if now != last {
-			text = "event: part\n" + lines(now) + "\n"
-			last = now
-		}
-		if rc.SetWriteDeadline(time.Now().Add(bodyTime)) != nil {
-			return
-		}
-		if _, err := w.Write([]byte(text)); err != nil {
-			return
-		}
-		if err := rc.Flush(); err != nil {
-			return
-		}
-		select {
-		case <-r.Context().Done():
-			return
-		case <-tick.C:
-		case <-changed:
-		}
-		if u, is := c.user(r.Context()); !is || u.Role != v.User.Role {
-			return // the page asks again, and is told what has become of it
-		}
-	}
-}
-
-// lines are the lines of data of an event.
-func lines(html string) string {
-	return "data: " + strings.ReplaceAll(strings.ReplaceAll(html, "\r", ""), "\n", "\ndata: ") + "\n"
+		return now, changed, err
+	})
 }

@@ -80,7 +80,7 @@ const (
 	perAddress = 32
 	ofAll      = 1024
 	headerTime = 5 * time.Second
-	bodyTime   = 10 * time.Second
+	bodyTime   = layout.BodyTime
 	answerTime = 30 * time.Second
 	maxStreams = 64 // at once on one connection
 	idleTime   = 2 * time.Minute
@@ -232,26 +232,13 @@ func (c *Console) routes() http.Handler {
 	// Programs have a token in a header, which no browser sends by itself: another site can not have it do anything. Cookies
 	// are not read there.
 	programs := rest.New(c.API, c.access, c.Log)
-	return timely(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return layout.Timely(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/api/") {
 			programs.ServeHTTP(w, r)
 			return
 		}
 		people.ServeHTTP(w, r)
 	}))
-}
-
-// timely bounds the time for the body of each request, also of one that nobody reads: the server reads what is left of it.
-func timely(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 {
-			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
-				http.Error(w, "the connection has ended", http.StatusServiceUnavailable)
-				return
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // ready answers 200 while the agent reaches a quorum of the store.
@@ -265,7 +252,7 @@ func (c *Console) ready(w http.ResponseWriter, _ *http.Request) {
 	write(w, "ok\n")
 }
 
-// bounded bounds the body of a request, and the time for it and for its answer; streams go on by a time of their own.
+// bounded bounds the body of a request, and the time for its answer; streams go on by a time of their own.
 func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
@@ -274,10 +261,6 @@ func bounded(next http.Handler) http.Handler {
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			if err := rc.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
-				http.Error(w, "the connection has ended", http.StatusServiceUnavailable)
-				return
-			}
 			switch r.URL.Path {
 			case bundlePath:
 				r.Body = &patient{r.Body, rc} // the agent bounds its size, and the fields beside it are bounded

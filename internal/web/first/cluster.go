@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
+	"holdfast/internal/install/remote"
 	"holdfast/internal/lib/fail"
 )
 
@@ -35,7 +36,7 @@ func (p *clusterPlan) close() error          { return nil }
 // options are those of the installation.
 func (p *clusterPlan) options(w *work) (o install.Options, err error) {
 	o = install.Options{Config: p.cfg, ConfigText: p.text, Base: p.base, Undersized: p.r.Undersized, Domain: cluster.GuestName,
-		NoFirewall: p.closed, Parallel: parallel, Connect: connector(w, p.r), Tell: w.tell,
+		NoFirewall: p.closed, Parallel: parallel, Connect: remote.Connector(w.ssh, p.r.Program), Tell: w.tell,
 		Confirm: func(_ context.Context, what string) error {
 			return fail.Errorf(fail.Refused, "%s: a first run does not do that; nothing was changed", what).
 				With("on a host of the cluster: holdfast install -c FILE")

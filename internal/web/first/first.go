@@ -59,10 +59,8 @@ const (
 	perAddress = 32
 	ofAll      = 256
 	headerTime = 5 * time.Second
-	bodyTime   = 10 * time.Second
 	answerTime = 30 * time.Second
 	maxForm    = 1 << 20
-	beatEvery  = 2 * time.Second
 	drainTime  = 3 * time.Second
 )
 
@@ -174,18 +172,13 @@ func (r *Run) routes() http.Handler {
 		mux.HandleFunc(pattern, r.insider(page))
 	}
 	protection := http.NewCrossOriginProtection()
-	return layout.Headers(layout.Compressed(protection.Handler(bounded(mux))))
+	return layout.Timely(layout.Headers(layout.Compressed(protection.Handler(bounded(mux)))))
 }
 
-// bounded bounds the body of a request, and the time for it and for its answer; a stream goes on by a time of its own.
+// bounded bounds the body of a request, and the time for its answer; a stream goes on by a time of its own.
 func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rc := http.NewResponseController(w)
-		err := rc.SetWriteDeadline(time.Now().Add(answerTime))
-		if err == nil && r.Method != http.MethodGet {
-			err = rc.SetReadDeadline(time.Now().Add(bodyTime))
-		}
-		if err != nil {
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime)); err != nil {
 			http.Error(w, "the connection has ended", http.StatusServiceUnavailable)
 			return
 		}

@@ -1,25 +1,16 @@
 package first
 
 import (
-	"bytes"
-	"context"
-	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"holdfast/internal/api/told"
-	"holdfast/internal/install"
 	"holdfast/internal/install/remote"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/catalogue"
 	"holdfast/internal/upgrade/path"
+	"holdfast/internal/web/layout"
 )
-
-// connector logs in at a host, and starts the program there.
-func connector(w *work, r *Run) func(context.Context, install.Host) (install.Conn, error) {
-	return remote.Connector(w.ssh, r.Program)
-}
 
 // now is the work that there is; nil: none.
 func (r *Run) now() *work {
@@ -75,44 +66,26 @@ func (r *Run) workPage(w http.ResponseWriter, q *http.Request, v *view) {
 
 // workStream sends the page's part whenever it changes, and a sign of life in between.
 func (r *Run) workStream(w http.ResponseWriter, q *http.Request, v *view) {
-	rc := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no")
-	tick := time.NewTicker(beatEvery)
-	defer tick.Stop()
-	for q.Context().Err() == nil {
+	layout.Stream(w, q, func() (string, <-chan struct{}, error) {
 		x := r.now()
 		if x == nil {
-			return
+			return "", nil, errNothing
 		}
 		s, changed := x.now()
-		var b bytes.Buffer
-		if err := workPart(v, x, s).Render(q.Context(), &b); err != nil {
-			return
-		}
-		if err := rc.SetWriteDeadline(time.Now().Add(answerTime)); err != nil {
-			return
-		}
-		part := strings.ReplaceAll(b.String(), "\n", "\ndata: ")
-		if _, err := fmt.Fprintf(w, "event: part\ndata: %s\n\nevent: beat\ndata:\n\n", part); err != nil {
-			return
-		}
-		if err := rc.Flush(); err != nil {
-			return
-		}
-		select {
-		case <-q.Context().Done():
-		case <-changed:
-		case <-tick.C:
-		}
-	}
+		var b strings.Builder
+		err := workPart(v, x, s).Render(q.Context(), &b)
+		return b.String(), changed, err
+	})
 }
+
+// errNothing is what there is to say where there is no work.
+var errNothing = fail.Errorf(fail.Refused, "There is nothing under way.")
 
 // order does something with the work, and leads back to its page.
 func (r *Run) order(w http.ResponseWriter, q *http.Request, v *view, do func(*work) error) {
 	x := r.now()
 	if x == nil {
-		r.fails(w, q, v, fail.Errorf(fail.Refused, "There is nothing under way."))
+		r.fails(w, q, v, errNothing)
 		return
 	}
 	if err := do(x); err != nil {
@@ -156,7 +129,6 @@ func (r *Run) finishPage(w http.ResponseWriter, q *http.Request, v *view) {
 // way is one from a version to another, or what is wrong.
 type way struct {
 	From, To, Mode string
-	At             string
 	Result         *path.Result
 	Wrong          string
 }
@@ -183,9 +155,8 @@ func (a *way) find(q *http.Request) error {
 		mode = path.Offline
 	}
 	res, err := path.Plan(cat, a.From, a.To, path.Environment{Mode: mode})
-	a.Result = &res
-	if err != nil {
-		a.Result = nil
+	if err == nil {
+		a.Result = &res
 	}
 	return err
 }
