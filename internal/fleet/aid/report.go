@@ -1,7 +1,6 @@
 package aid
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/proc"
+	"holdfast/internal/lib/text"
 )
 
 // Bounds of an archive: the command itself ends its parts after two minutes.
@@ -45,7 +45,7 @@ func (s *Service) Report(ctx context.Context, host cluster.HostID, days int, to 
 	defer cancel()
 	s.Log.Info("an archive for those who help is made", "days", days)
 	out := &bounded{to: to, left: reportMost}
-	var said tail
+	said := text.Tail{Most: maxSaid}
 	cmd := proc.Foreign(ctx, s.Exe, "report", "--out", "-", "--days", strconv.Itoa(days), "--config", s.File)
 	cmd.Env = append(os.Environ(), "HOLDFAST_SOCKET="+s.Socket, "LC_ALL=C")
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, &said, endWithin
@@ -89,16 +89,5 @@ func (b *bounded) Write(p []byte) (int, error) {
 	}
 	n, err := b.to.Write(p)
 	b.err = err
-	return n, err
-}
-
-// tail keeps the end of what is written.
-type tail struct{ bytes.Buffer }
-
-func (t *tail) Write(p []byte) (int, error) {
-	n, err := t.Buffer.Write(p)
-	if over := t.Len() - maxSaid; over > 0 {
-		t.Next(over)
-	}
 	return n, err
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/lib/proc"
+	"holdfast/internal/lib/text"
 )
 
 const (
@@ -60,7 +61,7 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 		return nil, fmt.Errorf("run %s: no deadline is given", name)
 	}
 	cmd := proc.Foreign(ctx, c.Path, c.Args...)
-	said, out := &tail{limit: maxStderr}, &head{limit: maxOutput}
+	said, out := &text.Tail{Most: maxStderr}, &head{limit: maxOutput}
 	cmd.Env, cmd.Stdin, cmd.Stderr, cmd.Stdout = environment(c.Env), c.Stdin, said, out
 	if c.Stdout != nil {
 		cmd.Stdout = c.Stdout
@@ -96,7 +97,7 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 		if cmd.ProcessState != nil {
 			code = cmd.ProcessState.ExitCode()
 		}
-		return nil, &ExitError{Program: name, Code: code, Stderr: said.String(), Err: err}
+		return nil, &ExitError{Program: name, Code: code, Stderr: oneLine(said.String()), Err: err}
 	}
 	return out.buf, nil
 }
@@ -125,23 +126,9 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// tail keeps the end of what is written.
-type tail struct {
-	buf   []byte
-	limit int
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.buf = append(t.buf, p[max(0, len(p)-t.limit):]...)
-	if over := len(t.buf) - t.limit; over > 0 {
-		t.buf = append(t.buf[:0], t.buf[over:]...)
-	}
-	return len(p), nil
-}
-
-// String is what was kept, in one line, without characters that can not be shown.
-func (t *tail) String() string {
-	s := strings.ToValidUTF8(string(t.buf), "?")
+// oneLine is what a program has said, without characters that can not be shown.
+func oneLine(s string) string {
+	s = strings.ToValidUTF8(s, "?")
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' || r == 0x7f {
 			return -1

@@ -146,7 +146,7 @@ func (h *Host) Run(ctx context.Context, command string, in io.Reader) (string, e
 	defer s.Close()
 	defer context.AfterFunc(ctx, func() { s.Close() })()
 	var out bytes.Buffer
-	said := &tail{}
+	said := &text.Tail{Most: maxSaid}
 	s.Stdin, s.Stdout, s.Stderr = in, &out, said
 	if err := s.Run(h.sudo + command); err != nil {
 		if ctx.Err() != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 
 	"holdfast/internal/install"
 	"holdfast/internal/lib/text"
@@ -18,13 +17,13 @@ import (
 type talk struct {
 	in    io.WriteCloser
 	out   *bufio.Reader
-	said  *tail        // to its standard error
+	said  *text.Tail   // to its standard error
 	wait  func() error // for its end
 	leave func()       // ends the talk, whatever it is doing
 }
 
 func newTalk(in io.WriteCloser, out io.Reader, wait func() error, leave func()) *talk {
-	return &talk{in: in, out: bufio.NewReaderSize(out, 1<<16), said: &tail{}, wait: wait, leave: leave}
+	return &talk{in: in, out: bufio.NewReaderSize(out, 1<<16), said: &text.Tail{Most: maxSaid}, wait: wait, leave: leave}
 }
 
 // Ask sends a request and waits for its answer, whose error is returned. When ctx
@@ -80,26 +79,4 @@ func (t *talk) ended(err error) error {
 		return errors.New(said)
 	}
 	return fmt.Errorf("the connection ended: %w", err)
-}
-
-// tail keeps the end of what was written.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, b...)
-	if over := len(t.buf) - maxSaid; over > 0 {
-		t.buf = t.buf[over:]
-	}
-	return len(b), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.buf)
 }

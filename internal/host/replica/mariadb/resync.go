@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/proc"
+	libtext "holdfast/internal/lib/text"
 )
 
 // Numbers of errors, from MariaDB's list of errors.
@@ -317,7 +318,7 @@ func hasGTID(saved []byte, t replica.Transaction) bool {
 // program runs a program of MariaDB. Its errors have the end of what it says.
 func program(ctx context.Context, name string, args []string, in *os.File, out *os.File) error {
 	cmd := proc.Foreign(ctx, name, args...)
-	said := &tail{}
+	said := &libtext.Tail{Most: mostSaid}
 	cmd.Stderr = said
 	if in != nil {
 		cmd.Stdin = in
@@ -327,19 +328,13 @@ func program(ctx context.Context, name string, args []string, in *os.File, out *
 	}
 	cmd.WaitDelay = settle
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(string(said.b)))
+		return fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(said.String()))
 	}
 	return nil
 }
 
-// tail keeps the last 2 KiB.
-type tail struct{ b []byte }
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.b = append(t.b, p...)
-	t.b = bytes.Clone(t.b[max(0, len(t.b)-2<<10):])
-	return len(p), nil
-}
+// mostSaid is how much of the end of what a program says is told, in bytes.
+const mostSaid = 2 << 10
 
 // positions are the files in which a copy says where the primary was; the third word is the
 // GTID position. The name has changed with MariaDB 11.1.

@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/proc"
+	libtext "holdfast/internal/lib/text"
 )
 
 // stage is where a copy is made ready, beside the data directory.
@@ -70,7 +71,7 @@ func (d *Driver) Seed(ctx context.Context, w io.Writer, about func(bytes int64) 
 	defer cancel(nil)
 	cmd := proc.Foreign(ctx, "mariadb-backup", "--defaults-file="+defaults, "--backup", "--stream=mbstream",
 		"--target-dir="+dir, "--datadir="+d.cfg.Datadir, "--socket="+d.cfg.Socket, "--protocol=socket")
-	said := &tail{}
+	said := &libtext.Tail{Most: mostSaid}
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = w, said, settle
 	var watch sync.WaitGroup
 	watch.Go(func() { d.letCommit(ctx, cancel) })
@@ -79,7 +80,7 @@ func (d *Driver) Seed(ctx context.Context, w io.Writer, about func(bytes int64) 
 	cancel(nil)
 	watch.Wait()
 	if err != nil {
-		return fmt.Errorf("copy the primary: %w: %s", cmp.Or(why, err), strings.TrimSpace(string(said.b)))
+		return fmt.Errorf("copy the primary: %w: %s", cmp.Or(why, err), strings.TrimSpace(said.String()))
 	}
 	return nil
 }
