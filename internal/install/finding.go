@@ -27,6 +27,16 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 }
 
+// Failing is how many of the checks have failed.
+func (r Report) Failing() (n int) {
+	for _, f := range r.Findings {
+		if f.Result == Fail {
+			n++
+		}
+	}
+	return n
+}
+
 func report(f []Finding) Report {
 	if f == nil {
 		f = []Finding{} // a list in JSON, too

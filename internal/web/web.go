@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -188,9 +187,7 @@ func (c *Console) admitted(ln net.Listener) net.Listener {
 	conf.MinVersion, conf.NextProtos = tls.VersionTLS12, []string{"h2", "http/1.1"}
 	return admit.New(ln, conf, admit.Options{
 		Bounds: shaking, Within: headerTime,
-		Anybody: func(from netip.Prefix) admit.Who {
-			return admit.Who{Name: from.String(), Kind: "browser", Each: perAddress, All: ofAll}
-		},
+		Anybody: admit.Browsers(perAddress, ofAll),
 		Log: func(level slog.Level, what string, err error) {
 			c.Log.Log(context.Background(), min(level, slog.LevelDebug), "console: "+what, "err", err)
 		},

@@ -382,11 +382,7 @@ func Installed(cmd *cobra.Command, res install.Result, err, werr error) error {
 	case err != nil:
 		return fmt.Errorf("install: %w", err)
 	case werr == nil && !res.OK:
-		failed := 0
-		for _, f := range res.Findings {
-			failed += failing(f)
-		}
-		return fail.Errorf(fail.Refused, "install: %d of %d checks failed; nothing was changed on any host", failed, len(res.Findings))
+		return fail.Errorf(fail.Refused, "install: %d of %d checks failed; nothing was changed on any host", res.Failing(), len(res.Findings))
 	}
 	return werr
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/install"
 )
@@ -22,14 +23,9 @@ func WriteFinding(b *strings.Builder, p output.Painter, result, host, said, reme
 	}
 }
 
-// CheckSaid is a check with what it found, in the reader's language. Names of checks may be names of
-// something else elsewhere: the catalogue has them as "check NAME".
+// CheckSaid is a check with what it found, in the reader's language.
 func CheckSaid(p output.Painter, check, finding string) string {
-	name := p.Lang.Text("check " + output.Clean(check))
-	if strings.Contains(name, "check ") { // it has none of its own
-		name = p.Lang.Text(output.Clean(check))
-	}
-	return name + ": " + p.Lang.Text(output.Clean(finding))
+	return told.CheckName(p.Lang.Text, check) + ": " + p.Lang.Text(output.Clean(finding))
 }
 
 // failing is 1 for what failed, else 0.

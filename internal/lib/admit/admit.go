@@ -46,6 +46,12 @@ type Who struct {
 	Each, All  int // how many it, and all of its kind, may have; 0: no bound
 }
 
+// Browsers says whose the connections are of people, who have no certificate: of an address, or a network, each of which may
+// have so many, and all together.
+func Browsers(each, all int) func(netip.Prefix) Who {
+	return func(from netip.Prefix) Who { return Who{Name: from.String(), Kind: "browser", Each: each, All: all} }
+}
+
 // Listener hands on whom it has verified.
 type Listener struct {
 	net.Listener

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -98,9 +97,7 @@ func (r *Run) Serve(ctx context.Context, ln net.Listener, cert tls.Certificate) 
 	conf := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	let := admit.New(ln, conf, admit.Options{
 		Bounds: admit.Bounds{All: ofAll, Address: perAddress, Net: perAddress}, Within: headerTime,
-		Anybody: func(from netip.Prefix) admit.Who {
-			return admit.Who{Name: from.String(), Kind: "browser", Each: perAddress, All: ofAll}
-		},
+		Anybody: admit.Browsers(perAddress, ofAll),
 		Log: func(level slog.Level, what string, err error) {
 			r.Log.Log(context.Background(), min(level, slog.LevelDebug), "first run: "+what, "err", err)
 		},

@@ -3,9 +3,7 @@ package first
 import (
 	"fmt"
 	"slices"
-	"strings"
 
-	"holdfast/internal/api/told"
 	"holdfast/internal/install"
 )
 
@@ -54,15 +52,6 @@ func worst(all []install.Finding) (out []install.Finding) {
 // passed are those that did.
 func passed(all []install.Finding) []install.Finding {
 	return slices.DeleteFunc(slices.Clone(all), func(f install.Finding) bool { return f.Result != install.Pass })
-}
-
-// checkName is the name of a check in the reader's language: as "check NAME" where it is the name of something else, too.
-func checkName(v *view, name string) string {
-	name = told.Clean(name)
-	if said := v.T("check " + name); !strings.Contains(said, "check ") {
-		return said
-	}
-	return v.T(name)
 }
 
 // addresses are those of the consoles of what was made.

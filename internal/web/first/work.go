@@ -62,7 +62,7 @@ type state struct {
 	Keys     []hostKey
 	Findings []install.Finding
 	Lines    []line
-	Last     []line // of each host, in the order in which they came
+	Last     []line // of each host, by name
 	Part     int    // that is made, counted from 1; 0: none yet
 	Result   *install.Result
 	Pair     *cluster.PairStatus
@@ -133,8 +133,9 @@ func (w *work) tell(host, what string) {
 // part tells that the next part of the making begins.
 func (w *work) part() { w.set(func(s *state) { s.Part++ }) }
 
-// begin runs something, unless something else runs. From is the stages in which it may begin.
-func (w *work) begin(to stage, from []stage, do func(context.Context)) error {
+// begin runs something, unless something else runs. From is the stages in which it may begin; what do returns is the state
+// in which it ends.
+func (w *work) begin(to stage, from []stage, do func(context.Context) func(*state)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.cancel != nil || !slices.Contains(from, w.state.Stage) {
@@ -149,10 +150,11 @@ func (w *work) begin(to stage, from []stage, do func(context.Context)) error {
 	go func() {
 		defer close(idle)
 		defer cancel()
-		do(ctx)
-		w.mu.Lock()
-		w.cancel = nil
-		w.mu.Unlock()
+		end := do(ctx)
+		w.set(func(s *state) { // the next thing may begin as soon as it is seen
+			end(s)
+			w.cancel = nil
+		})
 	}()
 	return nil
 }
@@ -175,7 +177,7 @@ func (w *work) end() {
 
 // connect asks all hosts for their keys, and goes on to the checks where all are known.
 func (w *work) connect() error {
-	return w.begin(connecting, []stage{connecting}, func(ctx context.Context) {
+	return w.begin(connecting, []stage{connecting}, func(ctx context.Context) func(*state) {
 		var mu sync.Mutex
 		var keys []hostKey
 		// What else is wrong with a host is a finding of the checks.
@@ -194,10 +196,9 @@ func (w *work) connect() error {
 		})
 		if len(keys) > 0 && ctx.Err() == nil {
 			slices.SortFunc(keys, func(x, y hostKey) int { return cmp.Or(cmp.Compare(x.Host, y.Host), cmp.Compare(x.At, y.At)) })
-			w.set(func(s *state) { s.Stage, s.Keys = unknown, keys })
-			return
+			return func(s *state) { s.Stage, s.Keys = unknown, keys }
 		}
-		w.checks(ctx)
+		return w.checks(ctx)
 	})
 }
 
@@ -207,17 +208,16 @@ func (w *work) trust(shown string) error {
 	if shown != prints(s.Keys) {
 		return fail.Errorf(fail.Refused, "These are not the keys that were shown: nothing was done.").With("look at the page again")
 	}
-	return w.begin(checking, []stage{unknown}, func(ctx context.Context) {
+	return w.begin(checking, []stage{unknown}, func(ctx context.Context) func(*state) {
 		var keys []*remote.UnknownKey
 		for _, k := range s.Keys {
 			w.ssh.Pinned[k.At] = k.Fingerprint
 			keys = append(keys, k.UnknownKey)
 		}
 		if err := w.ssh.Remember(keys); err != nil {
-			w.set(func(s *state) { s.Stage, s.Err = failed, err })
-			return
+			return func(s *state) { s.Stage, s.Err = failed, err }
 		}
-		w.checks(ctx)
+		return w.checks(ctx)
 	})
 }
 
@@ -235,10 +235,10 @@ func (w *work) again() error {
 }
 
 // checks runs all checks.
-func (w *work) checks(ctx context.Context) {
+func (w *work) checks(ctx context.Context) func(*state) {
 	w.set(func(s *state) { s.Stage, s.Findings, s.Part, s.Result, s.Err = checking, nil, 0, nil, nil })
 	err := w.check(ctx, w)
-	w.set(func(s *state) {
+	return func(s *state) {
 		switch {
 		case ctx.Err() != nil:
 			s.Stage, s.Err = failed, fail.Errorf(fail.Canceled, "The checks were stopped. Nothing was changed on any host.")
@@ -249,7 +249,7 @@ func (w *work) checks(ctx context.Context) {
 		default:
 			s.Stage = checked
 		}
-	})
+	}
 }
 
 // do makes what was checked. Typed is the word, where one is wanted.
@@ -257,9 +257,9 @@ func (w *work) do(typed string) error {
 	if want := w.word(); typed != want {
 		return fail.Errorf(fail.Invalid, "word: value %.40q: want %s; nothing was changed", typed, want)
 	}
-	return w.begin(making, []stage{checked}, func(ctx context.Context) {
+	return w.begin(making, []stage{checked}, func(ctx context.Context) func(*state) {
 		err := w.make(ctx, w)
-		w.set(func(s *state) {
+		return func(s *state) {
 			switch {
 			case err == nil:
 				s.Stage = made
@@ -269,11 +269,11 @@ func (w *work) do(typed string) error {
 			default:
 				s.Stage, s.Err = failed, err
 			}
-		})
+		}
 	})
 }
 
-// found adds what checks found, those that failed first.
+// found takes what checks found.
 func (w *work) found(all []install.Finding) {
 	w.set(func(s *state) { s.Findings = all })
 }
@@ -287,13 +287,7 @@ func (w *work) installed(res install.Result) error {
 		}
 	})
 	if !res.OK {
-		n := 0
-		for _, f := range res.Findings {
-			if f.Result == install.Fail {
-				n++
-			}
-		}
-		return fail.Errorf(fail.Refused, "%d of %d checks failed; nothing was changed on any host", n, len(res.Findings))
+		return fail.Errorf(fail.Refused, "%d of %d checks failed; nothing was changed on any host", res.Failing(), len(res.Findings))
 	}
 	return nil
 }
