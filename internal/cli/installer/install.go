@@ -1,7 +1,6 @@
 package installer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,32 +81,17 @@ func (s *SSHFlags) Prepare(ctx context.Context, a *command.App) (err error) {
 // Confirm shows the keys of hosts that nobody knows yet, and remembers those that
 // the user takes.
 func (s *SSHFlags) Confirm(ctx context.Context, a *command.App, hosts []install.Host) error {
-	var mu sync.Mutex
-	var unknown []*remote.UnknownKey
-	names := map[string]string{}
-	err := install.Each(hosts, s.Parallel, func(h install.Host) error {
-		c, err := remote.Connect(ctx, h.Name, h.Addr, s.Opt)
-		var key *remote.UnknownKey
-		var other *remote.ChangedKey
-		if errors.As(err, &key) {
-			mu.Lock()
-			defer mu.Unlock()
-			unknown = append(unknown, key)
-			names[key.At] = h.Name
-		} else if errors.As(err, &other) {
-			mu.Lock() // one question at a time
-			defer mu.Unlock()
-			return s.changed(ctx, a, h, other)
-		} else if err == nil {
-			_ = c.Close() // nothing was begun there
+	unknown, changed := remote.Keys(ctx, hosts, s.Parallel, s.Opt)
+	var errs []error
+	for _, k := range changed {
+		if err := s.changed(ctx, a, k.Host, k.ChangedKey); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", k.Name, err))
 		}
-		return nil // what else is wrong with a host is a finding of the checks
-	})
-	if err != nil {
+	}
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	slices.SortFunc(unknown, func(x, y *remote.UnknownKey) int { return cmp.Compare(names[x.At], names[y.At]) })
-	var asked []*remote.UnknownKey
+	var asked []remote.HostKey
 	for _, k := range unknown {
 		if slices.Contains(s.Trusted, k.Fingerprint) {
 			s.Opt.Pinned[k.At] = k.Fingerprint
@@ -119,7 +103,7 @@ func (s *SSHFlags) Confirm(ctx context.Context, a *command.App, hosts []install.
 		var b strings.Builder
 		b.WriteString("These keys of hosts are not known yet:\n")
 		for _, k := range asked {
-			fmt.Fprintf(&b, "  %s  %s  %s %s\n", output.Clean(names[k.At]), output.Clean(k.At), output.Clean(k.Type),
+			fmt.Fprintf(&b, "  %s  %s  %s %s\n", output.Clean(k.Name), output.Clean(k.At), output.Clean(k.Type),
 				output.Clean(k.Fingerprint))
 		}
 		b.WriteString("Compare them with what the hosts show (for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf " +
@@ -138,7 +122,7 @@ func (s *SSHFlags) Confirm(ctx context.Context, a *command.App, hosts []install.
 	var taken []*remote.UnknownKey
 	for _, k := range unknown {
 		if s.Opt.Pinned[k.At] != "" {
-			taken = append(taken, k)
+			taken = append(taken, k.UnknownKey)
 		}
 	}
 	if len(taken) == 0 {

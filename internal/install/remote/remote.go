@@ -4,6 +4,7 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,6 +59,45 @@ func Connect(ctx context.Context, name, addr string, opt Options) (*Host, error)
 		return connect(ctx, name, at, opt, conf)
 	}
 	return h, err
+}
+
+// HostKey is a host whose key nobody has confirmed yet.
+type HostKey struct {
+	install.Host
+	*UnknownKey
+}
+
+// HostChange is a host that has another key than the one that is known.
+type HostChange struct {
+	install.Host
+	*ChangedKey
+}
+
+// Keys tries hosts, some at a time, and gives those of them whose keys somebody has to confirm, by their names. What else is
+// wrong with a host it does not tell.
+func Keys(ctx context.Context, hosts []install.Host, parallel int, opt Options) (unknown []HostKey, changed []HostChange) {
+	var mu sync.Mutex
+	// What else is wrong with a host is a finding of the checks.
+	_ = install.Each(hosts, parallel, func(h install.Host) error {
+		c, err := Connect(ctx, h.Name, h.Addr, opt)
+		if err == nil {
+			_ = c.Close() // nothing was begun there
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		var key *UnknownKey
+		var other *ChangedKey
+		if errors.As(err, &key) {
+			unknown = append(unknown, HostKey{h, key})
+		} else if errors.As(err, &other) {
+			changed = append(changed, HostChange{h, other})
+		}
+		return nil
+	})
+	slices.SortFunc(unknown, func(x, y HostKey) int { return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.At, y.At)) })
+	slices.SortFunc(changed, func(x, y HostChange) int { return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.At, y.At)) })
+	return unknown, changed
 }
 
 // Connector makes connections on which a host answers.

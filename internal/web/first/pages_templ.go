@@ -2928,7 +2928,7 @@ func keys(v *view, s state) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var146 string
-			templ_7745c5c3_Var146, templ_7745c5c3_Err = templ.JoinStringErrs(told.Clean(k.Host))
+			templ_7745c5c3_Var146, templ_7745c5c3_Err = templ.JoinStringErrs(told.Clean(k.Name))
 			if templ_7745c5c3_Err != nil {
 				return templ.Error{Err: templ_7745c5c3_Err, FileName: `first/pages.templ`, Line: 440, Col: 46}
 			}

@@ -3,7 +3,6 @@ package first
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -41,12 +40,6 @@ const (
 	failed // or stopped
 )
 
-// hostKey is one that nobody has said yet to be the host's.
-type hostKey struct {
-	Host string
-	*remote.UnknownKey
-}
-
 // line is what was told of a host, "" of all.
 type line struct {
 	At         time.Duration // since the work began
@@ -59,7 +52,7 @@ const maxLines = 200
 // state is what pages show of a work.
 type state struct {
 	Stage    stage
-	Keys     []hostKey
+	Keys     []remote.HostKey
 	Findings []install.Finding
 	Lines    []line
 	Last     []line // of each host, by name
@@ -178,24 +171,12 @@ func (w *work) end() {
 // connect asks all hosts for their keys, and goes on to the checks where all are known.
 func (w *work) connect() error {
 	return w.begin(connecting, []stage{connecting}, func(ctx context.Context) func(*state) {
-		var mu sync.Mutex
-		var keys []hostKey
-		// What else is wrong with a host is a finding of the checks.
-		_ = install.Each(w.hosts(), parallel, func(h install.Host) error {
+		for _, h := range w.hosts() {
 			w.tell(h.Name, "connects")
-			c, err := remote.Connect(ctx, h.Name, h.Addr, w.ssh)
-			var key *remote.UnknownKey
-			if errors.As(err, &key) {
-				mu.Lock()
-				defer mu.Unlock()
-				keys = append(keys, hostKey{h.Name, key})
-			} else if err == nil {
-				_ = c.Close() // nothing was begun there
-			}
-			return nil
-		})
+		}
+		// A key that has changed is a finding of the checks, with what to do about it.
+		keys, _ := remote.Keys(ctx, w.hosts(), parallel, w.ssh)
 		if len(keys) > 0 && ctx.Err() == nil {
-			slices.SortFunc(keys, func(x, y hostKey) int { return cmp.Or(cmp.Compare(x.Host, y.Host), cmp.Compare(x.At, y.At)) })
 			return func(s *state) { s.Stage, s.Keys = unknown, keys }
 		}
 		return w.checks(ctx)
@@ -222,7 +203,7 @@ func (w *work) trust(shown string) error {
 }
 
 // prints are the fingerprints of keys.
-func prints(keys []hostKey) (out string) {
+func prints(keys []remote.HostKey) (out string) {
 	for _, k := range keys {
 		out += k.At + " " + k.Fingerprint + "\n"
 	}
