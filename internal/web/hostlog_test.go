@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bufio"
 	"errors"
 	"net/http"
 	"strings"
@@ -61,17 +60,7 @@ func TestHostLogGoesOn(t *testing.T) {
 	resp, err := x.as("the-operator").Get(x.URL + "/live/hosts/node2/log")
 	try.Must(t, err)
 	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, 1<<20)
-	until := func(what string) {
-		t.Helper()
-		for lines.Scan() {
-			if strings.Contains(lines.Text(), what) {
-				return
-			}
-		}
-		t.Fatalf("the stream ended before %q: %v", what, lines.Err())
-	}
+	_, until := follow(t, resp.Body)
 	until("the first")
 	say("the second")
 	until("the second")

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bufio"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -410,17 +409,7 @@ func TestPairLive(t *testing.T) {
 	resp, err := x.as("the-viewer").Get(x.URL + "/live/pair")
 	try.Must(t, err)
 	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, 1<<20)
-	until := func(what string) {
-		t.Helper()
-		for lines.Scan() {
-			if strings.Contains(lines.Text(), what) {
-				return
-			}
-		}
-		t.Fatalf("the stream ended before %q: %v", what, lines.Err())
-	}
+	_, until := follow(t, resp.Body)
 	until("The services run on node1.")
 	x.lay(pairStates["copying"])
 	until("node2: receiving: 60 %")

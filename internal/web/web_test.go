@@ -343,6 +343,21 @@ func TestLanguages(t *testing.T) {
 	}
 }
 
+// follow has the lines of a stream, and reads them until one has a text.
+func follow(t *testing.T, stream io.Reader) (lines *bufio.Scanner, until func(what string)) {
+	lines = bufio.NewScanner(stream)
+	lines.Buffer(nil, 1<<20)
+	return lines, func(what string) {
+		t.Helper()
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), what) {
+				return
+			}
+		}
+		t.Fatalf("the stream ended before %q: %v", what, lines.Err())
+	}
+}
+
 // TestLive: a page gets what changes, and ends with the rights of who looks.
 func TestLive(t *testing.T) {
 	x := newSite(t)
@@ -353,17 +368,7 @@ func TestLive(t *testing.T) {
 	if got := resp.Header.Get("Content-Type"); got != "text/event-stream" {
 		t.Fatal(got)
 	}
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, 1<<20)
-	until := func(what string) {
-		t.Helper()
-		for lines.Scan() {
-			if strings.Contains(lines.Text(), what) {
-				return
-			}
-		}
-		t.Fatalf("the stream ended before %q: %v", what, lines.Err())
-	}
+	lines, until := follow(t, resp.Body)
 	until("The management VM runs on node1.")
 	x.cluster.Update(func(s *cluster.Status) { s.Owner.Host, s.Owner.Epoch.Seq = "node2", 4 })
 	until("The management VM runs on node2.")
