@@ -1,7 +1,6 @@
 package loop
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,21 +32,6 @@ func (b Controllers) Look(ctx context.Context, devices []config.FenceDevice, mac
 		out = append(out, cluster.FenceAnswered(d.Name(), st.On, cerr))
 	}
 	return out, err
-}
-
-// ShownOff is nil when a device of the host shows that it is off.
-func (b Controllers) ShownOff(ctx context.Context, devices []config.FenceDevice, machine string) error {
-	all, err := b.Look(ctx, devices, machine)
-	for _, d := range all {
-		switch {
-		case d.Error == "" && !d.On:
-			return nil
-		case d.Error == "":
-			d.Error = d.Device + ": the host is on"
-		}
-		err = errors.Join(err, errors.New(d.Error))
-	}
-	return cmp.Or(err, errors.New("no fence device"))
 }
 
 func (b Controllers) chain(devices []config.FenceDevice, machine string) (bmc.Chain, error) {
@@ -86,7 +70,11 @@ func (d Devices) Off(ctx context.Context, machine string) error {
 
 // ShownOff is nil when one of them shows that the host is off.
 func (d Devices) ShownOff(ctx context.Context, machine string) error {
-	return d.by.ShownOff(ctx, d.all, machine)
+	chain, err := d.by.chain(d.all, machine)
+	if err != nil {
+		return err
+	}
+	return chain.ShownOff(ctx)
 }
 
 // Check is nil when all of them can be relied on.

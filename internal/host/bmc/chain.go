@@ -1,6 +1,7 @@
 package bmc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,29 @@ func (c Chain) Off(ctx context.Context) (name string, err error) {
 		return d.Name(), nil
 	}
 	return "", errors.Join(errs...)
+}
+
+// ShownOff is nil when a device shows that the host is off: those behind it are not asked, as one that is dead
+// would hold the proof up. Else the error joins those of all. Each gets its share of the time, as for Off.
+func (c Chain) ShownOff(ctx context.Context) error {
+	var errs []error
+	for i, d := range c {
+		st, err := d.checkWithin(ctx, part(ctx, len(c)-i))
+		switch {
+		case err == nil && !st.On:
+			return nil
+		case err == nil:
+			err = fmt.Errorf("%s: the host is on", d.Name())
+		}
+		errs = append(errs, err)
+	}
+	return cmp.Or(errors.Join(errs...), errors.New("no fence device"))
+}
+
+func (d *Device) checkWithin(ctx context.Context, t time.Duration) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, t)
+	defer cancel()
+	return d.Check(ctx)
 }
 
 func (d *Device) offWithin(ctx context.Context, t time.Duration) error {

@@ -313,6 +313,38 @@ func TestChain(t *testing.T) {
 	}
 }
 
+// TestShownOff: what one device shows is the proof, and those behind it are not asked.
+func TestShownOff(t *testing.T) {
+	r := standIn(t, nil)
+	good := device(t, r.o)
+	foreign := device(t, r.o, func(o *Options) { o.Machine = otherID })
+	never, err := net.ListenPacket("udp", "127.0.0.1:0")
+	try.Must(t, err)
+	defer never.Close()
+	last := device(t, r.o, func(o *Options) { o.Address = never.LocalAddr().String() })
+
+	if err := (Chain{good}).ShownOff(within(t, generous)); err == nil || !strings.Contains(err.Error(), "the host is on") {
+		t.Errorf("of one that is on: %v", err)
+	}
+	try.Must(t, good.Off(within(t, generous)))
+	try.Must(t, Chain{foreign, good, last}.ShownOff(within(t, generous)))
+	own, err := net.Dial("udp", never.LocalAddr().String())
+	try.Must(t, err)
+	defer own.Close()
+	_, err = own.Write([]byte("own"))
+	try.Must(t, err)
+	got := make([]byte, 100)
+	if n, _, err := never.ReadFrom(got); err != nil || string(got[:n]) != "own" {
+		t.Errorf("the last device was asked: %q, %v", got[:n], err)
+	}
+	if err := (Chain{foreign}).ShownOff(within(t, generous)); !errors.Is(err, ErrForeign) {
+		t.Errorf("of another machine: %v", err)
+	}
+	if err := (Chain{}).ShownOff(t.Context()); err == nil {
+		t.Error("no device shows a host off")
+	}
+}
+
 func TestPart(t *testing.T) {
 	for _, c := range []struct {
 		left    time.Duration
