@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/agent/logfile"
 	"holdfast/internal/cli"
 	"holdfast/internal/cli/command"
+	commands "holdfast/internal/cli/transition"
 	"holdfast/internal/cli/zsha"
 	"holdfast/internal/config"
 	"holdfast/internal/fleet/aid"
@@ -35,8 +36,10 @@ import (
 	"holdfast/internal/install/onhost"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/proc"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/lib/traces"
 	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/transition"
 	"holdfast/internal/transition/feature/guests"
 	"holdfast/internal/transition/feature/openstack"
 	"holdfast/internal/transition/net/hostports"
@@ -91,6 +94,9 @@ func environment() command.Env {
 	}
 }
 
+// bare is the command line without what only a host has.
+func bare() *cobra.Command { return cli.New(command.Env{}) }
+
 // hostFiles are what an installation puts on a host.
 func hostFiles(root *cobra.Command, ofPair bool) ([]install.File, error) {
 	out := []install.File{
@@ -141,7 +147,8 @@ func agentCommand() *cobra.Command {
 			if err := proc.Prioritize(); err != nil && !check {
 				log.Warn("this agent runs at ordinary priority: on a busy host it may be taken for dead", "err", err)
 			}
-			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log, Insecure: insecure, Recent: recent}
+			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log, Insecure: insecure, Recent: recent,
+				Fits: func(f *transition.File) []strictyaml.Fault { return commands.Fits(bare, f) }}
 			if check {
 				if err := agent.CheckNode(opt); err != nil {
 					return badInput(err)

@@ -8,6 +8,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/transition"
 	"holdfast/internal/transition/hostconf"
 	"holdfast/internal/transition/net"
 )
@@ -32,6 +33,39 @@ func (c *Client) RunTransition(ctx context.Context, file []byte) (job.View, erro
 		return job.View{}, fromWire(ctx, c.target, err)
 	}
 	return Decode[job.View](resp.GetJob()), nil
+}
+
+// PlanTransition says what RunTransition would do with the text of a file, or all that is wrong in it.
+func (c *Client) PlanTransition(ctx context.Context, file []byte) (transition.Preview, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.PlanTransition(ctx, &apiv1.PlanTransitionRequest{File: file})
+	if err != nil {
+		return transition.Preview{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[transition.Preview](resp), nil
+}
+
+// Sites asks how the transitions of the clusters of the agent's list stand.
+func (c *Client) Sites(ctx context.Context) (transition.Sites, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.ListSites(ctx, &apiv1.ListSitesRequest{})
+	if err != nil {
+		return transition.Sites{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[transition.Sites](resp), nil
+}
+
+// StepOutput is what a step has said, by the agent of its host.
+func (c *Client) StepOutput(ctx context.Context, id, step string) (job.Output, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.GetStepOutput(ctx, &apiv1.GetStepOutputRequest{Job: id, Step: step})
+	if err != nil {
+		return job.Output{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[job.Output](resp), nil
 }
 
 // CompareFiles compares files of a host with those that it is to have; with keep the host

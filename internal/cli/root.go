@@ -50,7 +50,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 }
 
 // checkOutput has all commands below one look at the output format as they look at their other flags, in PreRunE:
-// before they are run, and where a plan of them is made (fits). PreRunE asks and changes nothing.
+// before they are run, and where a plan of them is made (Fits). PreRunE asks and changes nothing.
 func checkOutput(a *command.App, cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		checkOutput(a, c)

@@ -24,6 +24,7 @@ const (
 var requests = map[string]int{
 	apiv1connect.ClusterServiceImportConfigProcedure: maxMessage, // a file of the configuration may have 1 MiB
 	apiv1connect.JobServiceRunTransitionProcedure:    maxTransit,
+	apiv1connect.JobServicePlanTransitionProcedure:   maxTransit,
 	apiv1connect.JobServiceCompareFilesProcedure:     maxMessage, // its files have at most 512 KiB
 	apiv1connect.JobServiceWriteFilesProcedure:       maxMessage, // a digest for each file of each host
 	apiv1connect.UpgradeServicePutBundleProcedure:    maxMessage, // a chunk
@@ -63,16 +64,19 @@ var classes = map[string]class{
 	apiv1connect.ClusterServiceWatchEventsProcedure: stream,
 	apiv1connect.ClusterServiceMigrateProcedure:     stream,
 
-	apiv1connect.JobServiceListHostsProcedure:     list,
-	apiv1connect.JobServiceListGuestsProcedure:    list,
-	apiv1connect.JobServiceListJobsProcedure:      list,
-	apiv1connect.JobServiceGetJobProcedure:        list,
-	apiv1connect.JobServiceCommandJobProcedure:    list,
-	apiv1connect.JobServiceDrainHostProcedure:     list,
-	apiv1connect.JobServiceRunTransitionProcedure: list,
-	apiv1connect.JobServiceCompareFilesProcedure:  list,
-	apiv1connect.JobServiceWriteFilesProcedure:    list,
-	apiv1connect.JobServiceGetHostPortsProcedure:  list,
+	apiv1connect.JobServiceListHostsProcedure:      list,
+	apiv1connect.JobServiceListGuestsProcedure:     list,
+	apiv1connect.JobServiceListJobsProcedure:       list,
+	apiv1connect.JobServiceGetJobProcedure:         list,
+	apiv1connect.JobServiceCommandJobProcedure:     list,
+	apiv1connect.JobServiceDrainHostProcedure:      list,
+	apiv1connect.JobServiceRunTransitionProcedure:  list,
+	apiv1connect.JobServicePlanTransitionProcedure: list,
+	apiv1connect.JobServiceListSitesProcedure:      list,
+	apiv1connect.JobServiceGetStepOutputProcedure:  list,
+	apiv1connect.JobServiceCompareFilesProcedure:   list,
+	apiv1connect.JobServiceWriteFilesProcedure:     list,
+	apiv1connect.JobServiceGetHostPortsProcedure:   list,
 
 	apiv1connect.UpgradeServicePutBundleProcedure:     transfer,
 	apiv1connect.UpgradeServicePlanUpgradeProcedure:   document,

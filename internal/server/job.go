@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/transition"
 	"holdfast/internal/transition/hostconf"
 	"holdfast/internal/transition/net"
 )
@@ -24,6 +25,12 @@ type Jobs interface {
 	DrainHost(ctx context.Context, user string, host cluster.HostID) (job.View, error)
 	// RunTransition begins to bring the platform to another version, by the text of a file.
 	RunTransition(ctx context.Context, user string, file []byte) (job.View, error)
+	// PlanTransition says what a run would do with the text of a file, or all that is wrong in it.
+	PlanTransition(ctx context.Context, file []byte) (transition.Preview, error)
+	// Sites asks the clusters of this host's list how their transitions stand.
+	Sites(ctx context.Context) (transition.Sites, error)
+	// StepOutput is what a step has said, by the agent of its host.
+	StepOutput(ctx context.Context, id, step string) (job.Output, error)
 	// CompareFiles compares files of a host with those that it is to have; with keep the
 	// host keeps these for WriteFiles.
 	CompareFiles(ctx context.Context, host cluster.HostID, files []hostconf.File, keep bool) (hostconf.Answer, error)
@@ -76,6 +83,33 @@ func (h *jobHandler) RunTransition(ctx context.Context, req *apiv1.RunTransition
 		return nil, fmt.Errorf("begin a transition: %w", err)
 	}
 	return &apiv1.RunTransitionResponse{Job: api.Encode[*apiv1.Job](j)}, nil
+}
+
+// PlanTransition says what a run would do.
+func (h *jobHandler) PlanTransition(ctx context.Context, req *apiv1.PlanTransitionRequest) (*apiv1.PlanTransitionResponse, error) {
+	p, err := h.jobs.PlanTransition(ctx, req.File)
+	if err != nil {
+		return nil, fmt.Errorf("plan a transition: %w", err)
+	}
+	return api.Encode[*apiv1.PlanTransitionResponse](p), nil
+}
+
+// ListSites tells how the transitions of other clusters stand.
+func (h *jobHandler) ListSites(ctx context.Context, _ *apiv1.ListSitesRequest) (*apiv1.ListSitesResponse, error) {
+	s, err := h.jobs.Sites(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask the sites: %w", err)
+	}
+	return api.Encode[*apiv1.ListSitesResponse](s), nil
+}
+
+// GetStepOutput tells what a step has said.
+func (h *jobHandler) GetStepOutput(ctx context.Context, req *apiv1.GetStepOutputRequest) (*apiv1.GetStepOutputResponse, error) {
+	o, err := h.jobs.StepOutput(ctx, req.Job, req.Step)
+	if err != nil {
+		return nil, fmt.Errorf("read what step %s has said: %w", req.Step, err)
+	}
+	return api.Encode[*apiv1.GetStepOutputResponse](o), nil
 }
 
 // CompareFiles compares files of a host.

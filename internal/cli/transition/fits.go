@@ -18,9 +18,9 @@ import (
 	"holdfast/internal/transition/net/rebuild"
 )
 
-// fits tells what the commands of a transition would refuse of the values that its file gives them, so that it is known
+// Fits tells what the commands of a transition would refuse of the values that its file gives them, so that it is known
 // before the first of them is run.
-func fits(program func() *cobra.Command, f *transition.File) []strictyaml.Fault {
+func Fits(program func() *cobra.Command, f *transition.File) []strictyaml.Fault {
 	c := fitting{program: program}
 	if d := f.Databases; d != nil {
 		c.dsn("databases.source", d.Source)

@@ -54,7 +54,7 @@ func transitionFile(ctx context.Context, a *command.App, file string) (text []by
 	if err != nil {
 		return nil, nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
-	read, faults := transition.Parse(text, func(f *transition.File) []strictyaml.Fault { return fits(a.Root, f) })
+	read, faults := transition.Parse(text, func(f *transition.File) []strictyaml.Fault { return Fits(a.Root, f) })
 	if len(faults) > 0 {
 		return nil, nil, fail.Errorf(fail.Invalid, "%s", strictyaml.Lines(name, faults))
 	}

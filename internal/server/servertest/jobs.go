@@ -211,6 +211,34 @@ func (f *Jobs) RunTransition(_ context.Context, user string, file []byte) (job.V
 	return j, nil
 }
 
+// PlanTransition reads a file.
+func (f *Jobs) PlanTransition(_ context.Context, file []byte) (transition.Preview, error) {
+	return transition.Look(file, transition.Known([]cluster.HostID{"node1", "node2", "node3"})), nil
+}
+
+// Sites has one that answers and one that does not.
+func (f *Jobs) Sites(context.Context) (transition.Sites, error) {
+	return transition.Sites{File: "/etc/holdfast/sites.yaml", Sites: []transition.SiteState{
+		{Site: "east", State: "paused", Needs: true, Server: "https://east:8443", Job: "transition-1", Stage: "hosts", Step: "hosts/upgrade",
+			Over: 3, Steps: 9, Since: f.Now, Why: "a step has failed", Lost: &transition.SiteLoss{Guests: 2, Sent: 1000, Lost: 3, LongestMS: 300, Worst: "web1"}},
+		{Site: "west", State: "no answer", Needs: true, Why: "west: connection refused"},
+	}}, nil
+}
+
+// StepOutput is what a step has said.
+func (f *Jobs) StepOutput(_ context.Context, id, step string) (job.Output, error) {
+	j, err := f.Get(context.Background(), id)
+	if err != nil {
+		return job.Output{}, err
+	}
+	for _, s := range j.Steps {
+		if s.ID == step {
+			return job.Output{Host: s.Host, Log: s.Tail, LogBytes: int64(len(s.Tail))}, nil
+		}
+	}
+	return job.Output{}, fail.Errorf(fail.Invalid, "step %q: no step of %s", step, id)
+}
+
 // CompareFiles is as server.Jobs wants it. All files have the mode 0644 and belong to root. node3
 // does not answer.
 func (f *Jobs) CompareFiles(_ context.Context, host cluster.HostID, files []hostconf.File, keep bool) (hostconf.Answer, error) {

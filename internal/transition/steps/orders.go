@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,7 +25,8 @@ type Orders struct {
 	Self   cluster.HostID
 	Submit *engine.Jobs
 	Report func() (map[cluster.HostID]report.Seen, bool)
-	Own    *Files // of this host
+	Own    *Files                                    // of this host
+	Fits   func(*transition.File) []strictyaml.Fault // what the commands of a transition would refuse of its file
 	Reach  func(host cluster.HostID) (Peer, error)
 }
 
@@ -37,12 +39,47 @@ type Peer interface {
 
 // RunTransition begins a transition by the text of its file, and returns the job.
 func (o *Orders) RunTransition(ctx context.Context, user string, file []byte) (job.View, error) {
-	f, faults := transition.Parse(file)
+	also, err := o.checks()
+	if err != nil {
+		return job.View{}, err
+	}
+	f, faults := transition.Parse(file, also)
 	if len(faults) > 0 {
 		return job.View{}, fail.Errorf(fail.Invalid, "%s", strictyaml.Lines("", faults))
 	}
 	p := transition.Build(f)
 	return o.submit(ctx, job.Job{Kind: transition.Job, Title: "transition of " + p.Name, User: user}, "transition", p)
+}
+
+// PlanTransition says what RunTransition would do with the text of a file, or all that is wrong in it.
+func (o *Orders) PlanTransition(_ context.Context, file []byte) (transition.Preview, error) {
+	also, err := o.checks()
+	if err != nil {
+		return transition.Preview{}, err
+	}
+	return transition.Look(file, also), nil
+}
+
+// checks are those of what a file says beside its form: of its commands, and of the hosts.
+func (o *Orders) checks() (func(*transition.File) []strictyaml.Fault, error) {
+	hosts, ok := o.Report()
+	if !ok {
+		return nil, errNotRead
+	}
+	known := transition.Known(slices.Collect(maps.Keys(hosts)))
+	return func(f *transition.File) []strictyaml.Fault { return append(o.Fits(f), known(f)...) }, nil
+}
+
+var errNotRead = fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+
+// Sites asks the clusters of this host's list how their transitions stand.
+func (o *Orders) Sites(context.Context) (transition.Sites, error) {
+	return transition.Sites{}, fail.Errorf(fail.Failed, "not yet")
+}
+
+// StepOutput is what a step has said, by the agent of its host.
+func (o *Orders) StepOutput(context.Context, string, string) (job.Output, error) {
+	return job.Output{}, fail.Errorf(fail.Failed, "not yet")
 }
 
 // WriteFiles begins to write files that hosts have kept, or to take that back on all hosts
@@ -105,12 +142,12 @@ func (o *Orders) HostPorts(ctx context.Context, host cluster.HostID, name string
 func (o *Orders) submit(ctx context.Context, j job.Job, name string, p *transition.Plan) (job.View, error) {
 	hosts, ok := o.Report()
 	if !ok {
-		return job.View{}, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+		return job.View{}, errNotRead
 	}
 	for _, s := range p.Steps {
 		if _, known := hosts[s.Host]; !known {
 			return job.View{}, fail.Errorf(fail.Invalid,
-				"step %s: host %q: no host of that name reports; want one of %s", s.ID, s.Host, names(hosts))
+				"step %s: host %q: no host of that name reports; want one of %s", s.ID, s.Host, transition.Names(slices.Collect(maps.Keys(hosts))))
 		}
 	}
 	plan, err := p.Encode()
@@ -127,18 +164,6 @@ func (o *Orders) submit(ctx context.Context, j job.Job, name string, p *transiti
 		return job.View{}, engine.Explain(err)
 	}
 	return o.Submit.Get(ctx, j.ID)
-}
-
-func names(hosts map[cluster.HostID]report.Seen) string {
-	var out []string
-	for h := range hosts {
-		out = append(out, string(h))
-	}
-	slices.Sort(out)
-	if len(out) > 10 {
-		out = append(out[:10], fmt.Sprintf("and %d more", len(out)-10))
-	}
-	return fmt.Sprint(out)
 }
 
 func (o *Orders) peer(host cluster.HostID) (Peer, error) {

@@ -65,7 +65,11 @@ var routes = []route{
 	{apiv1connect.UpgradeServiceReportUpgradeProcedure, "POST", "/upgrade:report", "*", "report"},
 	{apiv1connect.UpgradeServiceAdmitHostProcedure, "POST", "/upgrade/hosts/{host}:admit", "*", ""},
 
+	{apiv1connect.JobServiceGetStepOutputProcedure, "GET", "/jobs/{job}/output", "", ""},
+
 	{apiv1connect.JobServiceRunTransitionProcedure, "POST", "/transitions", "*", "job"},
+	{apiv1connect.JobServicePlanTransitionProcedure, "POST", "/transitions:plan", "*", ""},
+	{apiv1connect.JobServiceListSitesProcedure, "GET", "/sites", "", ""},
 
 	{apiv1connect.PairServiceGetPairProcedure, "GET", "/pair", "", "pair"},
 	{apiv1connect.PairServiceBeginPairProcedure, "POST", "/pair:begin", "*", ""},

@@ -97,6 +97,11 @@ const (
 	// JobServiceRunTransitionProcedure is the fully-qualified name of the JobService's RunTransition
 	// RPC.
 	JobServiceRunTransitionProcedure = "/holdfast.v1.JobService/RunTransition"
+	// JobServicePlanTransitionProcedure is the fully-qualified name of the JobService's PlanTransition
+	// RPC.
+	JobServicePlanTransitionProcedure = "/holdfast.v1.JobService/PlanTransition"
+	// JobServiceListSitesProcedure is the fully-qualified name of the JobService's ListSites RPC.
+	JobServiceListSitesProcedure = "/holdfast.v1.JobService/ListSites"
 	// JobServiceCompareFilesProcedure is the fully-qualified name of the JobService's CompareFiles RPC.
 	JobServiceCompareFilesProcedure = "/holdfast.v1.JobService/CompareFiles"
 	// JobServiceWriteFilesProcedure is the fully-qualified name of the JobService's WriteFiles RPC.
@@ -113,6 +118,9 @@ const (
 	JobServiceListJobsProcedure = "/holdfast.v1.JobService/ListJobs"
 	// JobServiceGetJobProcedure is the fully-qualified name of the JobService's GetJob RPC.
 	JobServiceGetJobProcedure = "/holdfast.v1.JobService/GetJob"
+	// JobServiceGetStepOutputProcedure is the fully-qualified name of the JobService's GetStepOutput
+	// RPC.
+	JobServiceGetStepOutputProcedure = "/holdfast.v1.JobService/GetStepOutput"
 	// JobServiceCommandJobProcedure is the fully-qualified name of the JobService's CommandJob RPC.
 	JobServiceCommandJobProcedure = "/holdfast.v1.JobService/CommandJob"
 )
@@ -753,6 +761,10 @@ type JobServiceClient interface {
 	DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error)
 	// RunTransition begins to bring the platform to another version.
 	RunTransition(context.Context, *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error)
+	// PlanTransition says what RunTransition would do with a file, or all that is wrong in it.
+	PlanTransition(context.Context, *v1.PlanTransitionRequest) (*v1.PlanTransitionResponse, error)
+	// ListSites asks the clusters of the list of this agent's host how their transitions stand.
+	ListSites(context.Context, *v1.ListSitesRequest) (*v1.ListSitesResponse, error)
 	// CompareFiles compares files of a host with those that it is to have, by the agent there.
 	CompareFiles(context.Context, *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error)
 	// WriteFiles begins to write files that hosts have compared and kept, or to take that back.
@@ -772,6 +784,8 @@ type JobServiceClient interface {
 	ListJobs(context.Context, *v1.ListJobsRequest) (*v1.ListJobsResponse, error)
 	// GetJob returns one job with its steps.
 	GetJob(context.Context, *v1.GetJobRequest) (*v1.GetJobResponse, error)
+	// GetStepOutput returns what a step has said, and how far its parts are, by the agent of its host.
+	GetStepOutput(context.Context, *v1.GetStepOutputRequest) (*v1.GetStepOutputResponse, error)
 	// CommandJob gives a job or one of its steps an order.
 	CommandJob(context.Context, *v1.CommandJobRequest) (*v1.CommandJobResponse, error)
 }
@@ -797,6 +811,18 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			httpClient,
 			baseURL+JobServiceRunTransitionProcedure,
 			connect.WithSchema(jobServiceMethods.ByName("RunTransition")),
+			connect.WithClientOptions(opts...),
+		),
+		planTransition: connect.NewClient[v1.PlanTransitionRequest, v1.PlanTransitionResponse](
+			httpClient,
+			baseURL+JobServicePlanTransitionProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("PlanTransition")),
+			connect.WithClientOptions(opts...),
+		),
+		listSites: connect.NewClient[v1.ListSitesRequest, v1.ListSitesResponse](
+			httpClient,
+			baseURL+JobServiceListSitesProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ListSites")),
 			connect.WithClientOptions(opts...),
 		),
 		compareFiles: connect.NewClient[v1.CompareFilesRequest, v1.CompareFilesResponse](
@@ -847,6 +873,12 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(jobServiceMethods.ByName("GetJob")),
 			connect.WithClientOptions(opts...),
 		),
+		getStepOutput: connect.NewClient[v1.GetStepOutputRequest, v1.GetStepOutputResponse](
+			httpClient,
+			baseURL+JobServiceGetStepOutputProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("GetStepOutput")),
+			connect.WithClientOptions(opts...),
+		),
 		commandJob: connect.NewClient[v1.CommandJobRequest, v1.CommandJobResponse](
 			httpClient,
 			baseURL+JobServiceCommandJobProcedure,
@@ -858,17 +890,20 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 
 // jobServiceClient implements JobServiceClient.
 type jobServiceClient struct {
-	drainHost     *connect.Client[v1.DrainHostRequest, v1.DrainHostResponse]
-	runTransition *connect.Client[v1.RunTransitionRequest, v1.RunTransitionResponse]
-	compareFiles  *connect.Client[v1.CompareFilesRequest, v1.CompareFilesResponse]
-	writeFiles    *connect.Client[v1.WriteFilesRequest, v1.WriteFilesResponse]
-	getHostPorts  *connect.Client[v1.GetHostPortsRequest, v1.GetHostPortsResponse]
-	listHosts     *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
-	listGuests    *connect.Client[v1.ListGuestsRequest, v1.ListGuestsResponse]
-	forgetHost    *connect.Client[v1.ForgetHostRequest, v1.ForgetHostResponse]
-	listJobs      *connect.Client[v1.ListJobsRequest, v1.ListJobsResponse]
-	getJob        *connect.Client[v1.GetJobRequest, v1.GetJobResponse]
-	commandJob    *connect.Client[v1.CommandJobRequest, v1.CommandJobResponse]
+	drainHost      *connect.Client[v1.DrainHostRequest, v1.DrainHostResponse]
+	runTransition  *connect.Client[v1.RunTransitionRequest, v1.RunTransitionResponse]
+	planTransition *connect.Client[v1.PlanTransitionRequest, v1.PlanTransitionResponse]
+	listSites      *connect.Client[v1.ListSitesRequest, v1.ListSitesResponse]
+	compareFiles   *connect.Client[v1.CompareFilesRequest, v1.CompareFilesResponse]
+	writeFiles     *connect.Client[v1.WriteFilesRequest, v1.WriteFilesResponse]
+	getHostPorts   *connect.Client[v1.GetHostPortsRequest, v1.GetHostPortsResponse]
+	listHosts      *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
+	listGuests     *connect.Client[v1.ListGuestsRequest, v1.ListGuestsResponse]
+	forgetHost     *connect.Client[v1.ForgetHostRequest, v1.ForgetHostResponse]
+	listJobs       *connect.Client[v1.ListJobsRequest, v1.ListJobsResponse]
+	getJob         *connect.Client[v1.GetJobRequest, v1.GetJobResponse]
+	getStepOutput  *connect.Client[v1.GetStepOutputRequest, v1.GetStepOutputResponse]
+	commandJob     *connect.Client[v1.CommandJobRequest, v1.CommandJobResponse]
 }
 
 // DrainHost calls holdfast.v1.JobService.DrainHost.
@@ -883,6 +918,24 @@ func (c *jobServiceClient) DrainHost(ctx context.Context, req *v1.DrainHostReque
 // RunTransition calls holdfast.v1.JobService.RunTransition.
 func (c *jobServiceClient) RunTransition(ctx context.Context, req *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error) {
 	response, err := c.runTransition.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// PlanTransition calls holdfast.v1.JobService.PlanTransition.
+func (c *jobServiceClient) PlanTransition(ctx context.Context, req *v1.PlanTransitionRequest) (*v1.PlanTransitionResponse, error) {
+	response, err := c.planTransition.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListSites calls holdfast.v1.JobService.ListSites.
+func (c *jobServiceClient) ListSites(ctx context.Context, req *v1.ListSitesRequest) (*v1.ListSitesResponse, error) {
+	response, err := c.listSites.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -961,6 +1014,15 @@ func (c *jobServiceClient) GetJob(ctx context.Context, req *v1.GetJobRequest) (*
 	return nil, err
 }
 
+// GetStepOutput calls holdfast.v1.JobService.GetStepOutput.
+func (c *jobServiceClient) GetStepOutput(ctx context.Context, req *v1.GetStepOutputRequest) (*v1.GetStepOutputResponse, error) {
+	response, err := c.getStepOutput.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // CommandJob calls holdfast.v1.JobService.CommandJob.
 func (c *jobServiceClient) CommandJob(ctx context.Context, req *v1.CommandJobRequest) (*v1.CommandJobResponse, error) {
 	response, err := c.commandJob.CallUnary(ctx, connect.NewRequest(req))
@@ -976,6 +1038,10 @@ type JobServiceHandler interface {
 	DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error)
 	// RunTransition begins to bring the platform to another version.
 	RunTransition(context.Context, *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error)
+	// PlanTransition says what RunTransition would do with a file, or all that is wrong in it.
+	PlanTransition(context.Context, *v1.PlanTransitionRequest) (*v1.PlanTransitionResponse, error)
+	// ListSites asks the clusters of the list of this agent's host how their transitions stand.
+	ListSites(context.Context, *v1.ListSitesRequest) (*v1.ListSitesResponse, error)
 	// CompareFiles compares files of a host with those that it is to have, by the agent there.
 	CompareFiles(context.Context, *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error)
 	// WriteFiles begins to write files that hosts have compared and kept, or to take that back.
@@ -995,6 +1061,8 @@ type JobServiceHandler interface {
 	ListJobs(context.Context, *v1.ListJobsRequest) (*v1.ListJobsResponse, error)
 	// GetJob returns one job with its steps.
 	GetJob(context.Context, *v1.GetJobRequest) (*v1.GetJobResponse, error)
+	// GetStepOutput returns what a step has said, and how far its parts are, by the agent of its host.
+	GetStepOutput(context.Context, *v1.GetStepOutputRequest) (*v1.GetStepOutputResponse, error)
 	// CommandJob gives a job or one of its steps an order.
 	CommandJob(context.Context, *v1.CommandJobRequest) (*v1.CommandJobResponse, error)
 }
@@ -1016,6 +1084,18 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		JobServiceRunTransitionProcedure,
 		svc.RunTransition,
 		connect.WithSchema(jobServiceMethods.ByName("RunTransition")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServicePlanTransitionHandler := connect.NewUnaryHandlerSimple(
+		JobServicePlanTransitionProcedure,
+		svc.PlanTransition,
+		connect.WithSchema(jobServiceMethods.ByName("PlanTransition")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceListSitesHandler := connect.NewUnaryHandlerSimple(
+		JobServiceListSitesProcedure,
+		svc.ListSites,
+		connect.WithSchema(jobServiceMethods.ByName("ListSites")),
 		connect.WithHandlerOptions(opts...),
 	)
 	jobServiceCompareFilesHandler := connect.NewUnaryHandlerSimple(
@@ -1066,6 +1146,12 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(jobServiceMethods.ByName("GetJob")),
 		connect.WithHandlerOptions(opts...),
 	)
+	jobServiceGetStepOutputHandler := connect.NewUnaryHandlerSimple(
+		JobServiceGetStepOutputProcedure,
+		svc.GetStepOutput,
+		connect.WithSchema(jobServiceMethods.ByName("GetStepOutput")),
+		connect.WithHandlerOptions(opts...),
+	)
 	jobServiceCommandJobHandler := connect.NewUnaryHandlerSimple(
 		JobServiceCommandJobProcedure,
 		svc.CommandJob,
@@ -1078,6 +1164,10 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceDrainHostHandler.ServeHTTP(w, r)
 		case JobServiceRunTransitionProcedure:
 			jobServiceRunTransitionHandler.ServeHTTP(w, r)
+		case JobServicePlanTransitionProcedure:
+			jobServicePlanTransitionHandler.ServeHTTP(w, r)
+		case JobServiceListSitesProcedure:
+			jobServiceListSitesHandler.ServeHTTP(w, r)
 		case JobServiceCompareFilesProcedure:
 			jobServiceCompareFilesHandler.ServeHTTP(w, r)
 		case JobServiceWriteFilesProcedure:
@@ -1094,6 +1184,8 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceListJobsHandler.ServeHTTP(w, r)
 		case JobServiceGetJobProcedure:
 			jobServiceGetJobHandler.ServeHTTP(w, r)
+		case JobServiceGetStepOutputProcedure:
+			jobServiceGetStepOutputHandler.ServeHTTP(w, r)
 		case JobServiceCommandJobProcedure:
 			jobServiceCommandJobHandler.ServeHTTP(w, r)
 		default:
@@ -1111,6 +1203,14 @@ func (UnimplementedJobServiceHandler) DrainHost(context.Context, *v1.DrainHostRe
 
 func (UnimplementedJobServiceHandler) RunTransition(context.Context, *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.RunTransition is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) PlanTransition(context.Context, *v1.PlanTransitionRequest) (*v1.PlanTransitionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.PlanTransition is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) ListSites(context.Context, *v1.ListSitesRequest) (*v1.ListSitesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.ListSites is not implemented"))
 }
 
 func (UnimplementedJobServiceHandler) CompareFiles(context.Context, *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error) {
@@ -1143,6 +1243,10 @@ func (UnimplementedJobServiceHandler) ListJobs(context.Context, *v1.ListJobsRequ
 
 func (UnimplementedJobServiceHandler) GetJob(context.Context, *v1.GetJobRequest) (*v1.GetJobResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.GetJob is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) GetStepOutput(context.Context, *v1.GetStepOutputRequest) (*v1.GetStepOutputResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.GetStepOutput is not implemented"))
 }
 
 func (UnimplementedJobServiceHandler) CommandJob(context.Context, *v1.CommandJobRequest) (*v1.CommandJobResponse, error) {
