@@ -21,113 +21,113 @@ const MaxFile = 256 << 10
 
 // File is what an operator writes: docs/transition.md has the fields.
 type File struct {
-	Format    int            `json:"format"`
-	Name      string         `json:"name"`
-	Host      cluster.HostID `json:"host"` // whose agent does the work, unless a command says otherwise; the files that are named are there
-	Platform  *Platform      `json:"platform"`
-	Databases *Databases     `json:"databases"`
-	Network   *Network       `json:"network"`
-	Config    *HostConfig    `json:"config"`
-	Upgrade   *Upgrade       `json:"upgrade"`
-	Nova      *Nova          `json:"nova"`
-	Features  *Features      `json:"features"`
-	Stages    Stages         `json:"stages"`
+	Format    int            `json:"format,omitzero"`
+	Name      string         `json:"name,omitzero"`
+	Host      cluster.HostID `json:"host,omitzero"` // whose agent does the work, unless a command says otherwise; the files that are named are there
+	Platform  *Platform      `json:"platform,omitzero"`
+	Databases *Databases     `json:"databases,omitzero"`
+	Network   *Network       `json:"network,omitzero"`
+	Config    *HostConfig    `json:"config,omitzero"`
+	Upgrade   *Upgrade       `json:"upgrade,omitzero"`
+	Nova      *Nova          `json:"nova,omitzero"`
+	Features  *Features      `json:"features,omitzero"`
+	Stages    Stages         `json:"stages,omitzero"`
 }
 
 // Platform is what the old and the new one have, read by `holdfast transition collect`.
 type Platform struct {
-	File   string `json:"file"`   // what the old one has
-	Source string `json:"source"` // openrc file of the old one
-	Target string `json:"target"` // openrc file of the new one
+	File   string `json:"file,omitzero"`   // what the old one has
+	Source string `json:"source,omitzero"` // openrc file of the old one
+	Target string `json:"target,omitzero"` // openrc file of the new one
 }
 
 // Databases are aligned by `holdfast transition db`, whose flags have these names.
 type Databases struct {
-	Profile  string            `json:"profile"`
-	Mapping  string            `json:"mapping"`
-	IDs      string            `json:"ids"`
-	Source   string            `json:"source"`
-	Target   string            `json:"target"`
-	SourceDB map[string]string `json:"sourceDB"`
-	TargetDB map[string]string `json:"targetDB"`
-	Skip     []string          `json:"skip"`
-	Orphans  bool              `json:"leaveOutOrphans"` // rows that refer to rows which will not be there
-	Follow   bool              `json:"follow"`
-	NovaConf string            `json:"novaConf"`
+	Profile  string            `json:"profile,omitzero"`
+	Mapping  string            `json:"mapping,omitzero"`
+	IDs      string            `json:"ids,omitzero"`
+	Source   string            `json:"source,omitzero"`
+	Target   string            `json:"target,omitzero"`
+	SourceDB map[string]string `json:"sourceDB,omitzero"`
+	TargetDB map[string]string `json:"targetDB,omitzero"`
+	Skip     []string          `json:"skip,omitzero"`
+	Orphans  bool              `json:"leaveOutOrphans,omitzero"` // rows that refer to rows which will not be there
+	Follow   bool              `json:"follow,omitzero"`
+	NovaConf string            `json:"novaConf,omitzero"`
 }
 
 // Network is rebuilt by `holdfast transition net`.
 type Network struct {
-	File   string `json:"file"` // the document between the two
-	Source Side   `json:"source"`
-	Target Side   `json:"target"`
-	Jobs   int    `json:"jobs"` // requests at once; 0: the command's default
+	File   string `json:"file,omitzero"` // the document between the two
+	Source Side   `json:"source,omitzero"`
+	Target Side   `json:"target,omitzero"`
+	Jobs   int    `json:"jobs,omitzero"` // requests at once; 0: the command's default
 
-	LeaveOut []string `json:"leaveOut"` // what may be left out, as `transition net export` tells it
+	LeaveOut []string `json:"leaveOut,omitzero"` // what may be left out, as `transition net export` tells it
 
-	ReserveDHCP bool `json:"reserveDHCP"` // ports of DHCP wait for the new platform's agents
-	Hosts       bool `json:"hosts"`       // each port is plugged in the new platform as its host has it; the hosts have agents
+	ReserveDHCP bool `json:"reserveDHCP,omitzero"` // ports of DHCP wait for the new platform's agents
+	Hosts       bool `json:"hosts,omitzero"`       // each port is plugged in the new platform as its host has it; the hosts have agents
 }
 
 // Side is a Neutron: its API, its database, or both.
 type Side struct {
-	Endpoint string `json:"endpoint"`
-	Openrc   string `json:"openrc"` // file with the login to Keystone; "": Neutron asks for none
-	DB       string `json:"db"`     // DSN
-	DBName   string `json:"dbName"`
+	Endpoint string `json:"endpoint,omitzero"`
+	Openrc   string `json:"openrc,omitzero"` // file with the login to Keystone; "": Neutron asks for none
+	DB       string `json:"db,omitzero"`     // DSN
+	DBName   string `json:"dbName,omitzero"`
 }
 
 // HostConfig is files of the hosts, brought by `holdfast transition config`.
 type HostConfig struct {
-	Dir     string `json:"dir"`
-	Cluster string `json:"cluster"` // "": the only one of the directory
+	Dir     string `json:"dir,omitzero"`
+	Cluster string `json:"cluster,omitzero"` // "": the only one of the directory
 }
 
 // Upgrade is the hosts' software, brought by `holdfast upgrade run`.
 type Upgrade struct {
-	Bundle string   `json:"bundle"`
-	Flags  []string `json:"flags"` // of that command, as it takes them
+	Bundle string   `json:"bundle,omitzero"`
+	Flags  []string `json:"flags,omitzero"` // of that command, as it takes them
 }
 
 // Nova is what the new one has to be told of its hosts and guests, by `holdfast transition placement`.
 type Nova struct {
-	Manage []string `json:"manage"` // nova-manage on the host that does the work: its path, or a program and arguments that run it
+	Manage []string `json:"manage,omitzero"` // nova-manage on the host that does the work: its path, or a program and arguments that run it
 }
 
 // Features are tried on test guests by `holdfast transition features`, before and after, by the logins of Platform.
 type Features struct {
-	Guests []string `json:"guests"` // names or UUIDs
-	Flags  []string `json:"flags"`  // of that command, as it takes them
+	Guests []string `json:"guests,omitzero"` // names or UUIDs
+	Flags  []string `json:"flags,omitzero"`  // of that command, as it takes them
 }
 
 // Stages are what a run goes through, in this order. What stands in the file for each is
 // done around the work that the stage has itself.
 type Stages struct {
-	Collect  Stage `json:"collect"`  // facts of the old platform
-	Ready    Stage `json:"ready"`    // the new control plane works; the upgrade of the hosts can be planned
-	Align    Stage `json:"align"`    // the databases, as far as that goes while the old platform works
-	Network  Stage `json:"network"`  // the same of the network
-	Cutover  Stage `json:"cutover"`  // the old platform's API has stopped: the rest of both, compared
-	Hosts    Stage `json:"hosts"`    // the hosts' software
-	Restart  Stage `json:"restart"`  // services of the new control plane
-	Features Stage `json:"features"` // what guests can do
-	Cleanup  Stage `json:"cleanup"`  // what is not needed any more
+	Collect  Stage `json:"collect,omitzero"`  // facts of the old platform
+	Ready    Stage `json:"ready,omitzero"`    // the new control plane works; the upgrade of the hosts can be planned
+	Align    Stage `json:"align,omitzero"`    // the databases, as far as that goes while the old platform works
+	Network  Stage `json:"network,omitzero"`  // the same of the network
+	Cutover  Stage `json:"cutover,omitzero"`  // the old platform's API has stopped: the rest of both, compared
+	Hosts    Stage `json:"hosts,omitzero"`    // the hosts' software
+	Restart  Stage `json:"restart,omitzero"`  // services of the new control plane
+	Features Stage `json:"features,omitzero"` // what guests can do
+	Cleanup  Stage `json:"cleanup,omitzero"`  // what is not needed any more
 }
 
 // Stage is what a file adds to a stage.
 type Stage struct {
 	// what a person has to do or to look at before the stage goes on; in cutover it stands where its own does
-	Confirm string    `json:"confirm"`
-	Before  []Command `json:"before"`
-	After   []Command `json:"after"`
+	Confirm string    `json:"confirm,omitzero"`
+	Before  []Command `json:"before,omitzero"`
+	After   []Command `json:"after,omitzero"`
 }
 
 // Command is a program that ends with 0 where all is well.
 type Command struct {
-	Name    string         `json:"name"` // of its step, unique in the stage
-	Host    cluster.HostID `json:"host"` // "": the file's
-	Run     []string       `json:"run"`  // absolute path and arguments; "holdfast" is this program
-	Timeout Duration       `json:"timeout"`
+	Name    string         `json:"name,omitzero"` // of its step, unique in the stage
+	Host    cluster.HostID `json:"host,omitzero"` // "": the file's
+	Run     []string       `json:"run,omitzero"`  // absolute path and arguments; "holdfast" is this program
+	Timeout Duration       `json:"timeout,omitzero"`
 }
 
 // Duration is a time.Duration that is written as Go does, such as 1h30m.
@@ -143,12 +143,18 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// MarshalText writes it so that UnmarshalText reads it.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
 // Bounds of the time for a command.
 const (
 	minTimeout     = time.Second
 	maxTimeout     = 14 * 24 * time.Hour
 	defaultTimeout = 10 * time.Minute
 )
+
+// Write writes a file, without remarks.
+func (f *File) Write() ([]byte, error) { return strictyaml.Encode(f) }
 
 // Parse reads a file. Without faults it can be built. What else is to hold of its values is told with its own faults.
 func Parse(data []byte, also ...func(*File) []strictyaml.Fault) (*File, []strictyaml.Fault) {
@@ -162,6 +168,11 @@ func Parse(data []byte, also ...func(*File) []strictyaml.Fault) (*File, []strict
 			}
 		}
 	})
+}
+
+// Draft reads a file that need not be complete yet: what it has is in the right places.
+func Draft(data []byte) (*File, []strictyaml.Fault) {
+	return parse(data, strictyaml.Style{}, func(*checker, *File) {})
 }
 
 func parse[T any](data []byte, style strictyaml.Style, check func(*checker, *T)) (*T, []strictyaml.Fault) {

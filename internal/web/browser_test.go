@@ -35,7 +35,7 @@ func TestUpgradesInABrowser(t *testing.T) {
 			show *request.Standing
 			path string
 		}{{underWay(), "/upgrade"}, {stuck(), "/upgrade"}, {prepared(), "/upgrade"}, {underWay(), "/jobs/upgrade-7"}, {underWay(), "/"},
-			{underWay(), "/upgrade/jobs/upgrade-7/abort"}, {nil, "/upgrade"}, {nil, "/upgrade/begin"}, {nil, begin + "&mode=rolling"}} {
+			{underWay(), "/jobs/upgrade-7/abort"}, {nil, "/upgrade"}, {nil, "/upgrade/begin"}, {nil, begin + "&mode=rolling"}} {
 			x.up.Show(c.show)
 			b.Go(t, x.URL+c.path, "main")
 			if wide := browser.Value[int64](t, b, "document.documentElement.scrollWidth"); wide > width {

@@ -259,7 +259,7 @@ func (c *Console) kept(next http.Handler) http.Handler {
 		}
 		v := c.view(r)
 		v.Title = v.T("Log in")
-		err := fail.Errorf(fail.Denied, "You are no longer logged in. Nothing was checked, and nothing was imported.").
+		err := fail.Errorf(fail.Denied, "You are no longer logged in. Nothing was done with what you have sent.").
 			With("log in on another page, then reload this one: your browser sends your text again")
 		v.Fail(err)
 		c.show(w, r, httpCode(err), loginAgain(v))

@@ -93,7 +93,7 @@ func TestPages(t *testing.T) {
 	})
 	for _, p := range pages {
 		path := paths[p.path]
-		if p.path == "/jobs/{id}" {
+		if strings.HasPrefix(p.path, "/jobs/") {
 			continue // there is none here: see TestUnderWay
 		}
 		if path == "" {

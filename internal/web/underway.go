@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/api/told"
 	"holdfast/internal/job"
+	"holdfast/internal/transition"
 )
 
 // underway is a section of the overview: the jobs that have not ended, which it asks for when it is made.
@@ -43,8 +44,11 @@ func openJobs(ctx context.Context, v *view) ([]job.View, error) {
 
 // jobHref is the page of a job.
 func jobHref(j job.View) string {
-	if j.Kind == string(job.Upgrade) {
+	switch j.Kind {
+	case string(job.Upgrade):
 		return "/upgrade"
+	case string(transition.Job):
+		return transitionPath
 	}
 	return stepsHref(j.ID, "")
 }

@@ -76,24 +76,12 @@ func ordersOf(u request.Standing) []order {
 	for i, h := range hosts {
 		add(request.Approve, h, hostHref(h, request.Approve), i == 0)
 	}
-	j := job.Job{Kind: job.Upgrade, ID: u.Job.ID, State: job.State(u.Job.State), Result: u.Job.Result}
-	for _, s := range told.StuckSteps(*u.Job) {
-		rec := job.Record{Step: s.ID, State: job.StepState(s.State)}
-		for _, v := range []request.Verb{request.Retry, request.Skip} {
-			if _, err := job.ObeyStep(j, rec, job.Command(v), "", "why"); err == nil {
-				add(v, s.ID, orderHref(u.Job.ID, v, s.ID), v == request.Retry)
-			}
-		}
-	}
+	out = append(out, stepOrders(*u.Job)...)
 	hosts, _ = request.Offered(u.Next, request.Drop)
 	for _, h := range hosts {
 		add(request.Drop, h, hostHref(h, request.Drop), false)
 	}
-	for _, v := range []request.Verb{request.Resume, request.Pause, request.Abort} {
-		if _, err := job.Obey(j, job.Command(v), ""); err == nil && !(v == request.Abort && j.State == job.Aborting) {
-			add(v, "", orderHref(u.Job.ID, v, ""), false)
-		}
-	}
+	out = append(out, runOrders(*u.Job)...)
 	for _, v := range []request.Verb{request.Commit, request.Run, request.Rollback} {
 		if _, is := request.Offered(u.Next, v); is && v == request.Run {
 			add(v, "", "/upgrade/begin", false)
@@ -103,6 +91,36 @@ func ordersOf(u request.Standing) []order {
 	}
 	add(request.Report, "", "/upgrade/report", false) // it changes nothing, and is there at any time
 	return out
+}
+
+// stepOrders are the commands that the rule of jobs takes for steps that are stuck.
+func stepOrders(v job.View) (out []order) {
+	j := ofView(v)
+	for _, s := range told.StuckSteps(v) {
+		rec := job.Record{Step: s.ID, State: job.StepState(s.State)}
+		for _, verb := range []request.Verb{request.Retry, request.Skip} {
+			if _, err := job.ObeyStep(j, rec, job.Command(verb), "", "why"); err == nil {
+				out = append(out, order{verb, s.ID, orderHref(v.ID, verb, s.ID), slices.Contains(grave, verb), verb == request.Retry})
+			}
+		}
+	}
+	return out
+}
+
+// runOrders are those that it takes for a whole job.
+func runOrders(v job.View) (out []order) {
+	j := ofView(v)
+	for _, verb := range []request.Verb{request.Resume, request.Pause, request.Abort} {
+		if _, err := job.Obey(j, job.Command(verb), ""); err == nil && !(verb == request.Abort && j.State == job.Aborting) {
+			out = append(out, order{verb, "", orderHref(v.ID, verb, ""), slices.Contains(grave, verb), false})
+		}
+	}
+	return out
+}
+
+// ofView is what the rule of jobs asks of one.
+func ofView(v job.View) job.Job {
+	return job.Job{Kind: job.Kind(v.Kind), ID: v.ID, State: job.State(v.State), Result: v.Result}
 }
 
 // ofHost are the orders that are about a host.
@@ -117,8 +135,8 @@ func (s *standing) ofHost(h cluster.HostID) (out []order) {
 }
 
 // ofStep are the orders that are about a step.
-func (s *standing) ofStep(id string) (out []order) {
-	for _, o := range s.Orders {
+func ofStep(all []order, id string) (out []order) {
+	for _, o := range all {
 		if (o.Verb == request.Retry || o.Verb == request.Skip) && o.What == id {
 			out = append(out, o)
 		}
@@ -137,7 +155,7 @@ func (s *standing) ofAll() (out []order) {
 }
 
 func orderHref(id string, v request.Verb, step string) string {
-	to := "/upgrade/jobs/" + url.PathEscape(id) + "/" + string(v)
+	to := "/jobs/" + url.PathEscape(id) + "/" + string(v)
 	if step != "" {
 		to += "?step=" + url.QueryEscape(step)
 	}

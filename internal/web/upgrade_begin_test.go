@@ -170,11 +170,11 @@ func TestGraveCommandsAsk(t *testing.T) {
 	var retry string
 	try.Until(t, "the step fails", func() bool {
 		_, body, _ := x.get(c, "/upgrade")
-		retry = regexp.MustCompile(`/upgrade/jobs/[^/]+/retry[^"]*`).FindString(body)
+		retry = regexp.MustCompile(`/jobs/[^/]+/retry[^"]*`).FindString(body)
 		return retry != ""
 	})
 	retry = html.UnescapeString(retry)
-	id := strings.Split(retry, "/")[3]
+	id := strings.Split(retry, "/")[2]
 	skip := strings.Replace(retry, "/retry", "/skip", 1)
 	_, body, _ := x.get(c, skip)
 	for _, want := range []string{"Skip: node1/install/app", "Nobody checks that.", "Skip a step that failed, or that is unknown."} {
@@ -185,20 +185,20 @@ func TestGraveCommandsAsk(t *testing.T) {
 	if !strings.Contains(body, `name="reason" required`) {
 		t.Error(body)
 	}
-	for _, path := range []string{skip, "/upgrade/jobs/" + id + "/abort", "/upgrade/hosts/node2/drop"} {
+	for _, path := range []string{skip, "/jobs/" + id + "/abort", "/upgrade/hosts/node2/drop"} {
 		if code, _, to := x.post(c, path); code != http.StatusSeeOther || to != path {
 			t.Errorf("%s at once: %d, to %q", path, code, to)
 		}
 	}
-	_, body, _ = x.get(c, "/upgrade/jobs/"+id+"/abort")
+	_, body, _ = x.get(c, "/jobs/"+id+"/abort")
 	if !strings.Contains(text(t, body), "An abort can not be taken back. A pause can.") {
 		t.Error(text(t, body))
 	}
 	for path, want := range map[string]int{"/upgrade/hosts/node1/drop": http.StatusConflict,
 		"/upgrade/hosts/nobody/approve": http.StatusBadRequest,
-		"/upgrade/hosts/node1/forget":   http.StatusNotFound, "/upgrade/jobs/none/pause": http.StatusBadRequest,
-		"/upgrade/jobs/" + id + "/explode":                  http.StatusBadRequest,
-		"/upgrade/jobs/" + id + "/retry?step=node1/nothing": http.StatusBadRequest} {
+		"/upgrade/hosts/node1/forget":   http.StatusNotFound, "/jobs/none/pause": http.StatusBadRequest,
+		"/jobs/" + id + "/explode":                  http.StatusBadRequest,
+		"/jobs/" + id + "/retry?step=node1/nothing": http.StatusBadRequest} {
 		if code, body, _ := x.post(c, path, "sure", "yes"); code != want {
 			t.Errorf("%s: %d, want %d: %s", path, code, want, text(t, body))
 		}
@@ -206,7 +206,7 @@ func TestGraveCommandsAsk(t *testing.T) {
 	if code, _, to := x.post(c, retry); code != http.StatusSeeOther || to != "/upgrade" {
 		t.Errorf("retry: %d, to %q", code, to)
 	}
-	if code, _, to := x.post(c, "/upgrade/jobs/"+id+"/abort", "sure", "yes"); code != http.StatusSeeOther || to != "/upgrade" {
+	if code, _, to := x.post(c, "/jobs/"+id+"/abort", "sure", "yes"); code != http.StatusSeeOther || to != "/upgrade" {
 		t.Errorf("abort: %d, to %q", code, to)
 	}
 	if _, body, _ := x.get(c, "/upgrade"); !strings.Contains(text(t, body), "aborted by the-operator (console, 127.0.0.1)") {
@@ -259,7 +259,7 @@ func TestBadFormsOfUpgrades(t *testing.T) {
 		t.Error(code)
 	}
 	for _, site := range []string{"cross-site", "same-site"} {
-		for _, path := range []string{"/upgrade/run", bundlePath, "/upgrade/jobs/upgrade-7/abort", "/upgrade/check",
+		for _, path := range []string{"/upgrade/run", bundlePath, "/jobs/upgrade-7/abort", "/upgrade/check",
 			"/upgrade/hosts/node2/drop"} {
 			r := x.request(http.MethodPost, path, "sure", "yes")
 			r.Header.Set("Sec-Fetch-Site", site)

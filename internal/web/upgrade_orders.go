@@ -7,7 +7,9 @@ import (
 
 	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
+	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/transition"
 	"holdfast/internal/upgrade/request"
 )
 
@@ -17,7 +19,7 @@ func (c *Console) upgradeRoutes(mux *http.ServeMux) {
 		pattern string
 		answer  func(http.ResponseWriter, *http.Request, *view)
 	}{
-		{"GET /upgrade/jobs/{id}/{command}", c.askOrder}, {"POST /upgrade/jobs/{id}/{command}", c.giveOrder},
+		{"GET /jobs/{id}/{command}", c.askOrder}, {"POST /jobs/{id}/{command}", c.giveOrder},
 		{"GET /upgrade/hosts/{host}/{command}", c.askHost}, {"POST /upgrade/hosts/{host}/{command}", c.admitHost},
 		{"GET /upgrade/begin", c.beginPage}, {"POST " + bundlePath, c.takeBundle},
 		{"GET /upgrade/commit", c.backPage}, {"GET /upgrade/rollback", c.backPage},
@@ -93,17 +95,25 @@ func (c *Console) askOrder(w http.ResponseWriter, r *http.Request, v *view) {
 		c.notFound(w, r, v)
 		return
 	}
-	q := question{Title: verbName(v, verb), Meaning: told.Meaning(verb), Action: orderHref(r.PathValue("id"), verb, step),
-		Button: verbName(v, verb), Reason: verb == request.Skip, Back: "/upgrade"}
+	j, err := v.api.Job(r.Context(), r.PathValue("id"))
+	if err != nil {
+		c.trouble(w, r, v, err)
+		return
+	}
+	q := question{Title: verbName(v, verb), Meaning: told.Meaning(verb), Action: orderHref(j.ID, verb, step),
+		Button: verbName(v, verb), Reason: verb == request.Skip, Back: jobHref(j)}
 	if step != "" {
 		q.Title += colon(v) + told.Clean(step)
 	}
 	switch verb {
 	case request.Abort:
-		q.About = []string{
-			v.T("Hosts that have begun may be left between the two versions; a rollback brings them back."),
-			v.T("An abort can not be taken back. A pause can."),
+		switch j.Kind {
+		case string(job.Upgrade):
+			q.About = []string{v.T("Hosts that have begun may be left between the two versions; a rollback brings them back.")}
+		case string(transition.Job):
+			q.About = []string{v.T("What was copied and made on the new platform stays there. An upgrade of hosts that it has begun goes on.")}
 		}
+		q.About = append(q.About, v.T("An abort can not be taken back. A pause can."))
 	case request.Skip:
 		q.About = []string{v.T("The run goes on as if the step were done. Nobody checks that."), v.T("The reason is kept with the step.")}
 	}

@@ -122,7 +122,7 @@ func unread() *request.Standing {
 func TestUpgradeStates(t *testing.T) {
 	x := newSite(t)
 	viewer, operator := x.as("the-viewer"), x.as("the-operator")
-	const run = "/upgrade/jobs/upgrade-7/"
+	const run = "/jobs/upgrade-7/"
 	paused := stuck()
 	paused.Job.WhyCodes = []reason.Reason{reason.PausedBy.With("ann")}
 	for name, c := range map[string]struct {
@@ -215,9 +215,9 @@ func TestUpgradesAreForOperators(t *testing.T) {
 	x := newSite(t)
 	x.up.Show(stuck())
 	viewer := x.as("the-viewer")
-	for _, r := range []string{"POST /upgrade/jobs/upgrade-7/pause", "POST /upgrade/jobs/upgrade-7/resume",
-		"POST /upgrade/jobs/upgrade-7/abort",
-		"POST /upgrade/jobs/upgrade-7/retry", "POST /upgrade/jobs/upgrade-7/skip", "GET /upgrade/jobs/upgrade-7/abort",
+	for _, r := range []string{"POST /jobs/upgrade-7/pause", "POST /jobs/upgrade-7/resume",
+		"POST /jobs/upgrade-7/abort",
+		"POST /jobs/upgrade-7/retry", "POST /jobs/upgrade-7/skip", "GET /jobs/upgrade-7/abort",
 		"POST /upgrade/hosts/cvm-2/approve",
 		"POST /upgrade/hosts/cvm-2/drop", "GET /upgrade/begin", "POST /upgrade/bundle", "GET /upgrade/commit", "GET /upgrade/rollback",
 		"POST /upgrade/check", "POST /upgrade/run", "GET /upgrade/report"} {
@@ -259,7 +259,7 @@ func TestNamesOfUpgradesAreNoMarkup(t *testing.T) {
 		Losses:   []check.Loss{{Guest: evil, Note: evil}}, Failures: []check.Failure{{Step: evil, Host: evil, Why: evil, Tail: evil}}})
 	c := x.as("the-operator")
 	for _, path := range []string{"/upgrade", "/", "/jobs/" + "x", "/upgrade/begin?bundle=" + strings.ReplaceAll(evil, " ", "%20"),
-		"/upgrade/jobs/x/skip?step=" + strings.ReplaceAll(evil, " ", "%20")} {
+		"/jobs/x/skip?step=" + strings.ReplaceAll(evil, " ", "%20")} {
 		_, body, _ := x.get(c, path)
 		if strings.Contains(body, "<script>alert") || strings.Contains(body, "<img src=x") {
 			t.Errorf("%s: %s", path, body)
@@ -301,7 +301,7 @@ func TestUpgradesInChinese(t *testing.T) {
 		pages(name, "/upgrade")
 	}
 	x.up.Show(stuck())
-	pages("stuck", "/upgrade/begin", "/upgrade/jobs/upgrade-7/abort", "/upgrade/jobs/upgrade-7/skip?step=cvk-2/install/cas",
+	pages("stuck", "/upgrade/begin", "/jobs/upgrade-7/abort", "/jobs/upgrade-7/skip?step=cvk-2/install/cas",
 		"/upgrade/hosts/cvm-2/drop")
 }
 

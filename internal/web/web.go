@@ -218,6 +218,8 @@ func (c *Console) routes() http.Handler {
 	mux.Handle("GET /export/events/{form}", c.loggedIn(c.eventsFile))
 	mux.Handle("GET /configuration/revisions/{number}/file", c.loggedIn(c.configurationFile))
 	mux.Handle("POST /configuration/edit", c.kept(c.loggedIn(c.editConfiguration)))
+	mux.Handle("POST "+describePath, c.kept(c.loggedIn(c.describe)))
+	mux.Handle("POST "+formPath, c.kept(c.loggedIn(c.fillForm)))
 	for path, answer := range c.orders() {
 		mux.Handle("POST "+path, c.loggedIn(answer))
 	}
@@ -261,7 +263,7 @@ func bounded(next http.Handler) http.Handler {
 			switch r.URL.Path {
 			case bundlePath:
 				r.Body = &patient{r.Body, rc} // the agent bounds its size, and the fields beside it are bounded
-			case editPage.path:
+			case editPage.path, describePath, formPath:
 				r.Body = http.MaxBytesReader(w, r.Body, maxConfigForm)
 			default:
 				r.Body = http.MaxBytesReader(w, r.Body, maxForm)

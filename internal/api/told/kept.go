@@ -2,6 +2,7 @@ package told
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -219,4 +220,13 @@ func WallClock(t time.Time) string {
 		return "unknown"
 	}
 	return t.Local().Format("2006-01-02 15:04:05 MST")
+}
+
+// Thousands writes a number with its thousands apart.
+func Thousands(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }

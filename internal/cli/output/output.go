@@ -280,13 +280,7 @@ func Shorten(s string, n int) string {
 }
 
 // Thousands writes a number with its thousands apart.
-func Thousands(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+func Thousands(n int64) string { return told.Thousands(n) }
 
 // Bar draws a percentage in 32 columns.
 func Bar(percent int) string {

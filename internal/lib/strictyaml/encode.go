@@ -2,10 +2,12 @@ package strictyaml
 
 import (
 	"bytes"
+	"cmp"
 	"encoding"
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -66,12 +68,33 @@ func toYAML(v reflect.Value) (*yaml.Node, error) {
 			list.Content = append(list.Content, y)
 		}
 		return list, nil
+	case reflect.Map:
+		return mapToYAML(v)
 	case reflect.String:
 		return textNode(v.String()), nil
 	case reflect.Bool, reflect.Int, reflect.Int64:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(v.Interface())}, nil
 	}
 	return nil, fmt.Errorf("write YAML: no form for %s", v.Type())
+}
+
+// mapToYAML writes texts by names, in the order of these.
+func mapToYAML(v reflect.Value) (*yaml.Node, error) {
+	if v.Type().Key().Kind() != reflect.String {
+		return nil, fmt.Errorf("write YAML: no form for %s", v.Type())
+	}
+	out := &yaml.Node{Kind: yaml.MappingNode}
+	if v.Len() == 0 {
+		out.Style = yaml.FlowStyle
+	}
+	for _, k := range slices.SortedFunc(slices.Values(v.MapKeys()), func(a, b reflect.Value) int { return cmp.Compare(a.String(), b.String()) }) {
+		y, err := toYAML(v.MapIndex(k))
+		if err != nil {
+			return nil, err
+		}
+		out.Content = append(out.Content, textNode(k.String()), y)
+	}
+	return out, nil
 }
 
 func structToYAML(v reflect.Value) (*yaml.Node, error) {

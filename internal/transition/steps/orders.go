@@ -26,6 +26,7 @@ type Orders struct {
 	Submit *engine.Jobs
 	Report func() (map[cluster.HostID]report.Seen, bool)
 	Own    *Files                                    // of this host
+	Dir    string                                    // of this host's data, with the logs of steps
 	Fits   func(*transition.File) []strictyaml.Fault // what the commands of a transition would refuse of its file
 	Reach  func(host cluster.HostID) (Peer, error)
 }
@@ -34,6 +35,7 @@ type Orders struct {
 type Peer interface {
 	CompareFiles(ctx context.Context, host cluster.HostID, files []hostconf.File, keep bool) (hostconf.Answer, error)
 	HostPorts(ctx context.Context, host cluster.HostID, name string) (*net.Host, error)
+	StepOutput(ctx context.Context, id, step string) (job.Output, error)
 	Close()
 }
 
@@ -75,11 +77,6 @@ var errNotRead = fmt.Errorf("the hosts' reports are not read yet: %w", store.Err
 // Sites asks the clusters of this host's list how their transitions stand.
 func (o *Orders) Sites(context.Context) (transition.Sites, error) {
 	return transition.Sites{}, fail.Errorf(fail.Failed, "not yet")
-}
-
-// StepOutput is what a step has said, by the agent of its host.
-func (o *Orders) StepOutput(context.Context, string, string) (job.Output, error) {
-	return job.Output{}, fail.Errorf(fail.Failed, "not yet")
 }
 
 // WriteFiles begins to write files that hosts have kept, or to take that back on all hosts

@@ -1,0 +1,78 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/lib/fail"
+)
+
+// StepOutput is what a step of any job has said in its last attempt, by the agent of its host. That of a step of the
+// coordinator is on the host that was it then, which nobody knows: here there may be nothing of it.
+func (o *Orders) StepOutput(ctx context.Context, id, step string) (job.Output, error) {
+	j, err := o.Submit.Get(ctx, id)
+	if err != nil {
+		return job.Output{}, err
+	}
+	at := slices.IndexFunc(j.Steps, func(s job.StepView) bool { return s.ID == step })
+	if at < 0 {
+		return job.Output{}, fail.Errorf(fail.Invalid, "step %.200q: %s has no step of that name", step, j.ID)
+	}
+	s := j.Steps[at]
+	if s.Host == "" || s.Host == o.Self {
+		return outputOf(o.Dir, o.Self, j.ID, s)
+	}
+	c, err := o.peer(s.Host)
+	if err != nil {
+		return job.Output{}, err
+	}
+	defer c.Close()
+	return c.StepOutput(ctx, id, step)
+}
+
+// outputOf reads it on this host. The names are those of the job, not of who asks.
+func outputOf(dir string, self cluster.HostID, id string, s job.StepView) (job.Output, error) {
+	out := job.Output{Host: self}
+	f, err := os.Open(engine.LogFile(dir, id, s.ID, s.Attempt))
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
+	if err == nil {
+		out.Log, out.LogBytes, err = end(f, job.MaxOutput)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return job.Output{}, fmt.Errorf("read the log of %s on %s: %w", s.ID, self, err)
+	}
+	return out, nil
+}
+
+// end is what stands last in a file, at most so many bytes, from the beginning of a line on.
+func end(f *os.File, most int64) (text string, size int64, err error) {
+	st, err := f.Stat()
+	if err != nil {
+		return "", 0, err
+	}
+	from := max(0, st.Size()-most)
+	b, err := io.ReadAll(io.NewSectionReader(f, from, most))
+	if err != nil {
+		return "", 0, err
+	}
+	if from > 0 {
+		_, rest, is := bytes.Cut(b, []byte{'\n'})
+		if is {
+			b = rest
+		}
+	}
+	return strings.ToValidUTF8(string(b), "\ufffd"), st.Size(), nil
+}

@@ -1,0 +1,121 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"holdfast/internal/api/told"
+	"holdfast/internal/cluster"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/transition"
+)
+
+// Pages on which a transition is described: as text, and as a form.
+var (
+	describePage = &page{path: describePath, title: "Describe a transition", in: transitionPage, least: cluster.Admin, works: true,
+		still: true, help: "transition#the-file", part: describePart}
+	transitionFormPage = &page{path: formPath, title: "Describe a transition", in: transitionPage, least: cluster.Admin, works: true,
+		still: true, help: "transition#its-fields", part: formPart}
+)
+
+// described is the file of a transition as it stands in the editor.
+type described struct {
+	edited
+	preview *transition.Preview // what a run would do; nil: it has not been checked, or has faults
+}
+
+// describePart is the editor, empty.
+func describePart(_ context.Context, v *view) (templ.Component, error) {
+	return describeEditor(v, &described{}), nil
+}
+
+// describe checks what was typed, or begins it: only what was checked as it is.
+func (c *Console) describe(w http.ResponseWriter, r *http.Request, v *view) {
+	if err := c.describing(w, r, v, describePage); err != nil {
+		c.fails(w, r, err)
+		return
+	}
+	d := &described{edited: edited{text: sent(r, "text")}}
+	code := http.StatusOK
+	var err error
+	switch begin := r.PostFormValue("do") == "begin"; {
+	case r.PostFormValue("do") == "form":
+		c.formOf(w, r, v, d)
+		return
+	case begin && r.PostFormValue("checked") == d.digest():
+		if _, err = v.api.RunTransition(r.Context(), []byte(d.text)); err == nil {
+			http.Redirect(w, r, transitionPath, http.StatusSeeOther)
+			return
+		}
+	default:
+		if begin {
+			d.note = v.T("The text is not the one that was checked. It has been checked now, and nothing was begun.")
+		}
+		err = v.preview(r.Context(), d)
+	}
+	if err != nil {
+		v.Fail(err)
+		code = httpCode(err)
+	}
+	c.show(w, r, code, whole(v, describeEditor(v, d)))
+}
+
+// describing prepares the answer to a form of a page, and reads that.
+func (c *Console) describing(_ http.ResponseWriter, r *http.Request, v *view, p *page) error {
+	if err := p.may(v); err != nil {
+		return err
+	}
+	c.live.fill(v)
+	v.page, v.Title, v.At = p, v.T(p.title), p.path
+	err := r.ParseForm()
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		return fail.Errorf(fail.Invalid, "text: want at most %d bytes", transition.MaxFile)
+	case err != nil:
+		return fail.Errorf(fail.Invalid, "read the form: %w", err)
+	}
+	return nil
+}
+
+// sent is a text of a form, with the line breaks of a file.
+func sent(r *http.Request, name string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(r.PostFormValue(name), "\r\n", "\n"), "\ufffd")
+}
+
+// preview asks what a run would do, and finds the places of what is wrong.
+func (v *view) preview(ctx context.Context, d *described) error {
+	p, err := v.api.PlanTransition(ctx, []byte(d.text))
+	if err != nil {
+		return err
+	}
+	for _, f := range p.Faults {
+		d.findings = append(d.findings, d.found(f.Line, f.Column, finding{field: f.Path, value: f.Value, text: f.Want}))
+	}
+	switch len(p.Faults) {
+	case 0:
+		d.preview, d.checked = &p, d.digest()
+		return nil
+	case 1:
+		return fail.Errorf(fail.Invalid, "The file has a fault. Nothing was begun.")
+	}
+	return fail.Errorf(fail.Invalid, "The file has %d faults. Nothing was begun.", len(p.Faults))
+}
+
+// previewStages are the steps of a plan by their stages.
+func previewStages(p *transition.Preview) (out [][]transition.PreviewStep) {
+	for _, s := range p.Steps {
+		if len(out) == 0 || out[len(out)-1][0].Stage != s.Stage {
+			out = append(out, nil)
+		}
+		out[len(out)-1] = append(out[len(out)-1], s)
+	}
+	return out
+}
+
+// lineOf is a command as a shell takes it.
+func lineOf(s transition.PreviewStep) string { return told.Clean(transition.Line(s.Run)) }
