@@ -37,12 +37,11 @@ import (
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/pki"
-	"holdfast/internal/lib/strictyaml"
 	pair "holdfast/internal/pair/host"
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/transition"
+	"holdfast/internal/transition/steps"
 	"holdfast/internal/web"
 )
 
@@ -54,7 +53,7 @@ type Options struct {
 	Log      *slog.Logger
 	Insecure bool // the store's URLs may be http at addresses that others reach
 	Recent   *aid.Ring
-	Fits     func(*transition.File) []strictyaml.Fault // what commands of this program would refuse of a transition's file
+	Fits     steps.Fits // what commands of this program would refuse of a transition's file
 }
 
 // storeChild is the name of the process that is the store's member.

@@ -129,7 +129,8 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 	w.Jobs = engine.Jobs{Store: a.Store, Planners: steps.Planners()}
 	w.Jobs.Planners[evacuate.HostJob], w.Jobs.Planners[job.Upgrade] = evacuate.HostPlanner, service.Planner
 	w.Orders = &steps.Orders{
-		Self: a.Host, Submit: &w.Jobs, Report: seen, Own: &steps.Files{Dir: filepath.Join(nd.n.DataDir, "config-files")}, Fits: nd.Fits, Dir: nd.n.DataDir,
+		Self: a.Host, Submit: &w.Jobs, Report: seen, Own: &steps.Files{Dir: filepath.Join(nd.n.DataDir, "config-files")},
+		Fits: nd.Fits, Dir: nd.n.DataDir,
 		Reach: func(host cluster.HostID) (steps.Peer, error) { return as[steps.Peer](view.reach(host)) },
 	}
 	executors := w.Service.Executors(pins, probe.Turn{Service: w.counts})

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/transition"
 	"holdfast/internal/transition/hostconf"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
@@ -65,7 +66,8 @@ var forms = sync.OnceValue(func() map[protoreflect.FullName]map[protoreflect.Nam
 		of[cluster.Reset, *apiv1.ResetPasswordResponse](), of[config.Imported, *apiv1.ImportConfigResponse](),
 		of[cluster.StoreStatus, *apiv1.GetStoreStatusResponse](), of[cluster.Backup, *apiv1.Backup](),
 		of[inventory.Summary, *apiv1.GuestHost](), of[inventory.GuestPage, *apiv1.ListGuestsResponse](),
-		of[job.View, *apiv1.Job](), of[hostconf.File, *apiv1.HostFile](),
+		of[job.View, *apiv1.Job](), of[job.Output, *apiv1.GetStepOutputResponse](),
+		of[transition.Preview, *apiv1.PlanTransitionResponse](), of[hostconf.File, *apiv1.HostFile](),
 		of[hostconf.Answer, *apiv1.CompareFilesResponse](), of[hostconf.Order, *apiv1.WriteFilesRequest](),
 		of[request.Request, *apiv1.UpgradeRequest](), of[upgrade.Plan, *apiv1.Plan](), of[check.Report, *apiv1.Report](),
 		of[request.Begun, *apiv1.RunUpgradeResponse](), of[request.Standing, *apiv1.Standing](),

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
+	"holdfast/internal/transition"
 	"holdfast/internal/transition/hostconf"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
@@ -41,6 +42,8 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[inventory.GuestQuery, *apiv1.ListGuestsRequest](t, seen)
 	roundTrip[inventory.GuestPage, *apiv1.ListGuestsResponse](t, seen)
 	roundTrip[job.View, *apiv1.Job](t, seen)
+	roundTrip[job.Output, *apiv1.GetStepOutputResponse](t, seen)
+	roundTrip[transition.Preview, *apiv1.PlanTransitionResponse](t, seen)
 	roundTrip[hostconf.File, *apiv1.HostFile](t, seen)
 	roundTrip[hostconf.Answer, *apiv1.CompareFilesResponse](t, seen)
 	roundTrip[hostconf.Order, *apiv1.WriteFilesRequest](t, seen)

@@ -23,7 +23,7 @@ const MaxFile = 256 << 10
 type File struct {
 	Format    int            `json:"format,omitzero"`
 	Name      string         `json:"name,omitzero"`
-	Host      cluster.HostID `json:"host,omitzero"` // whose agent does the work, unless a command says otherwise; the files that are named are there
+	Host      cluster.HostID `json:"host,omitzero"` // that does the work, unless a command says otherwise, and has the files
 	Platform  *Platform      `json:"platform,omitzero"`
 	Databases *Databases     `json:"databases,omitzero"`
 	Network   *Network       `json:"network,omitzero"`

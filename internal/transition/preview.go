@@ -59,7 +59,8 @@ func Known(hosts []cluster.HostID) func(*File) []strictyaml.Fault {
 	return func(f *File) (out []strictyaml.Fault) {
 		look := func(path string, host cluster.HostID) {
 			if host != "" && !slices.Contains(hosts, host) {
-				out = append(out, strictyaml.Fault{Path: path, Value: strictyaml.Shorten(string(host)), Want: "no host of that name reports; want one of " + Names(hosts)})
+				out = append(out, strictyaml.Fault{Path: path, Value: strictyaml.Shorten(string(host)),
+					Want: "no host of that name reports; want one of " + Names(hosts)})
 			}
 		}
 		look("host", f.Host)
@@ -84,39 +85,4 @@ func Names(hosts []cluster.HostID) string {
 		out = append(out[:10], fmt.Sprintf("and %d more", len(out)-10))
 	}
 	return fmt.Sprint(out)
-}
-
-// Sites is how the transitions of the clusters of a list stand.
-type Sites struct {
-	File  string      `json:"file"`            // where the list is, or is to be
-	Sites []SiteState `json:"sites,omitempty"` // in the order of the file
-}
-
-// SiteState is how the last transition of a cluster stands.
-type SiteState struct {
-	Site        string    `json:"site"`
-	State       string    `json:"state"` // active, paused, aborting, done, failed, aborted, none, "no answer"
-	Needs       bool      `json:"needs_a_person"`
-	Server      string    `json:"server,omitempty"` // that has answered
-	Job         string    `json:"job,omitempty"`
-	Stage       string    `json:"stage,omitempty"` // of the step
-	Step        string    `json:"step,omitempty"`  // that runs, or comes next
-	Percent     int       `json:"percent"`         // of that step
-	Over        int       `json:"steps_over"`      // done or skipped
-	Steps       int       `json:"steps"`
-	Since       time.Time `json:"since,omitzero"` // the step began, or else the job changed
-	Why         string    `json:"why,omitempty"`  // paused, ended or without an answer
-	Note        string    `json:"note,omitempty"` // what the step says
-	Waits       []string  `json:"waits,omitempty"`
-	Lost        *SiteLoss `json:"lost,omitempty"` // nil: the upgrade of its hosts has not begun, or counts nothing
-	LostUnknown string    `json:"lost_unknown,omitempty"`
-}
-
-// SiteLoss sums what the guests of a site have lost in its last upgrade.
-type SiteLoss struct {
-	Guests    int    `json:"guests"` // that were watched
-	Sent      int64  `json:"sent"`   // packets
-	Lost      int64  `json:"lost"`   // packets
-	LongestMS int64  `json:"longest_gap_ms"`
-	Worst     string `json:"worst,omitempty"` // the guest with the longest gap
 }

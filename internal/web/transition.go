@@ -27,7 +27,8 @@ const (
 // Pages of transitions, and of what a step of a job says.
 var (
 	transitionPage = &page{path: transitionPath, title: "Transition", help: "transition", works: true, part: transitionPart}
-	stepPage       = &page{path: "/jobs/{id}/step", title: "Step", in: ofUpgrade, least: cluster.Operator, works: true, help: "upgrade", part: stepPart}
+	stepPage       = &page{path: "/jobs/{id}/step", title: "Step", in: ofUpgrade, least: cluster.Operator, works: true, help: "upgrade",
+		part: stepPart}
 )
 
 // carried is a transition that was begun.
@@ -240,4 +241,12 @@ func partState(p job.Part) told.Cell {
 		return told.Cell{Text: p.State, Tone: told.Good}
 	}
 	return told.Cell{Text: told.Clean(p.State)}
+}
+
+// unitName is what parts are counted in.
+func unitName(v *view, unit string) string {
+	if unit == "rows" {
+		return v.T("rows")
+	}
+	return told.Clean(unit)
 }

@@ -130,7 +130,8 @@ func formOfFile(v *view, f *transition.File, text string) formed {
 		case name == "stages":
 			s := section{Title: v.T("What a person is asked"), In: true}
 			for _, x := range f.Stages.All() {
-				s.Fields = append(s.Fields, field{Path: "stages." + x.Name + ".confirm", Value: x.Confirm, Label: v.T("Before the stage") + colon(v) + stageTitle(v, x.Name)})
+				s.Fields = append(s.Fields, field{Path: "stages." + x.Name + ".confirm", Value: x.Confirm,
+					Label: v.T("Before the stage") + colon(v) + stageTitle(v, x.Name)})
 			}
 			out.Sections = append(out.Sections, s)
 		case at.Kind() == reflect.Pointer:

@@ -42,7 +42,8 @@ func TestATransitionFromTheBrowser(t *testing.T) {
 		t.Error(text(t, body))
 	}
 	code, body, _ := x.post(c, describePath, "do", "check", "text", strings.Replace(siteA, "host: node2", "host: node9", 1)+"wrong: 1\n")
-	for _, want := range []string{"The file has 2 faults. Nothing was begun.", "line 16, column 32", "stages.collect.before[0].host", `"node9"`,
+	for _, want := range []string{"The file has 2 faults. Nothing was begun.",
+		"line 16, column 32", "stages.collect.before[0].host", `"node9"`,
 		"no host of that name reports", "line 18"} {
 		if code != http.StatusBadRequest || !strings.Contains(text(t, body), want) {
 			t.Errorf("without %q: %d: %s", want, code, text(t, body))
@@ -62,14 +63,16 @@ func TestATransitionFromTheBrowser(t *testing.T) {
 	if checked == nil {
 		t.Fatal(body)
 	}
-	if code, _, to := x.post(x.as("the-operator"), describePath, "do", "begin", "text", siteA, "checked", checked[1]); code != http.StatusForbidden {
+	fields := []string{"do", "begin", "text", siteA, "checked", checked[1]}
+	if code, _, to := x.post(x.as("the-operator"), describePath, fields...); code != http.StatusForbidden {
 		t.Errorf("an operator: %d, to %q", code, to)
 	}
-	if code, _, to := x.post(c, describePath, "do", "begin", "text", siteA, "checked", checked[1]); code != http.StatusSeeOther || to != transitionPath {
+	if code, _, to := x.post(c, describePath, fields...); code != http.StatusSeeOther || to != transitionPath {
 		t.Fatalf("%d, to %q", code, to)
 	}
 	_, body, _ = x.get(c, transitionPath)
-	for _, want := range []string{"Transition of site-a: 0 of 11 steps are done.", "What the old platform has", "packages", "Cut-over", "Pause"} {
+	for _, want := range []string{"Transition of site-a: 0 of 11 steps are done.",
+		"What the old platform has", "packages", "Cut-over", "Pause"} {
 		if !strings.Contains(text(t, body), want) {
 			t.Errorf("without %q: %s", want, text(t, body))
 		}
@@ -86,7 +89,8 @@ func TestTheFormOfATransition(t *testing.T) {
 	x := newSite(t)
 	c := x.as("the-admin")
 	code, body, _ := x.post(c, describePath, "do", "form", "text", siteA)
-	if code != http.StatusOK || !strings.Contains(text(t, body), "The stages have 1 commands of their own") || !strings.Contains(text(t, body), "remarks in it are lost") {
+	if code != http.StatusOK || !strings.Contains(text(t, body), "The stages have 1 commands of their own") ||
+		!strings.Contains(text(t, body), "remarks in it are lost") {
 		t.Fatalf("%d: %s", code, text(t, body))
 	}
 	fields := filledIn(t, body)

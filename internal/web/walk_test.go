@@ -22,7 +22,9 @@ func furnished(t testing.TB) *site {
 		Proof: cluster.ProofDeadline})
 	x.cluster.SetConfig("{}", "root", at)
 	x.up.Show(underWay())
-	_, err := x.access.SetUser(t.Context(), "root", cluster.UserChange{Name: "mallory", Role: cluster.Viewer, Password: secret})
+	_, err := x.up.RunTransition(t.Context(), "anna", []byte(siteA))
+	try.Must(t, err)
+	_, err = x.access.SetUser(t.Context(), "root", cluster.UserChange{Name: "mallory", Role: cluster.Viewer, Password: secret})
 	try.Must(t, err)
 	c := x.as("the-admin")
 	try.Until(t, "the takeover is known", func() bool {

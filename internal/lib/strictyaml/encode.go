@@ -87,7 +87,8 @@ func mapToYAML(v reflect.Value) (*yaml.Node, error) {
 	if v.Len() == 0 {
 		out.Style = yaml.FlowStyle
 	}
-	for _, k := range slices.SortedFunc(slices.Values(v.MapKeys()), func(a, b reflect.Value) int { return cmp.Compare(a.String(), b.String()) }) {
+	byName := func(a, b reflect.Value) int { return cmp.Compare(a.String(), b.String()) }
+	for _, k := range slices.SortedFunc(slices.Values(v.MapKeys()), byName) {
 		y, err := toYAML(v.MapIndex(k))
 		if err != nil {
 			return nil, err

@@ -215,6 +215,15 @@ func (f *Upgrades) Get(ctx context.Context, id string) (job.View, error) {
 	return f.run.shown(true), nil
 }
 
+// StepOutput is as server.Jobs wants it.
+func (f *Upgrades) StepOutput(ctx context.Context, id, step string) (job.Output, error) {
+	j, err := f.Get(ctx, id)
+	if err != nil {
+		return job.Output{}, err
+	}
+	return outputOf(j, step)
+}
+
 // Order is as server.Jobs wants it.
 func (f *Upgrades) Order(ctx context.Context, user, id, command, step, why string) (job.View, error) {
 	f.mu.Lock()

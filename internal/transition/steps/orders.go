@@ -25,11 +25,14 @@ type Orders struct {
 	Self   cluster.HostID
 	Submit *engine.Jobs
 	Report func() (map[cluster.HostID]report.Seen, bool)
-	Own    *Files                                    // of this host
-	Dir    string                                    // of this host's data, with the logs of steps
-	Fits   func(*transition.File) []strictyaml.Fault // what the commands of a transition would refuse of its file
+	Own    *Files // of this host
+	Dir    string // of this host's data, with the logs of steps
+	Fits   Fits
 	Reach  func(host cluster.HostID) (Peer, error)
 }
+
+// Fits tells what the commands of a transition would refuse of its file.
+type Fits = func(*transition.File) []strictyaml.Fault
 
 // Peer is the agent of another host.
 type Peer interface {
@@ -73,11 +76,6 @@ func (o *Orders) checks() (func(*transition.File) []strictyaml.Fault, error) {
 }
 
 var errNotRead = fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
-
-// Sites asks the clusters of this host's list how their transitions stand.
-func (o *Orders) Sites(context.Context) (transition.Sites, error) {
-	return transition.Sites{}, fail.Errorf(fail.Failed, "not yet")
-}
 
 // WriteFiles begins to write files that hosts have kept, or to take that back on all hosts
 // that a job has begun with, and returns the job.
