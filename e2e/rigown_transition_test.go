@@ -186,6 +186,24 @@ func (c *carried) cutOver(t testing.TB, meanwhile ...func()) {
 		"FROM new.items"), "500\t1\t0\t1"; got != want {
 		t.Errorf("the new platform has %q, want %q", got, want)
 	}
+	c.told(t)
+}
+
+// told wants that any host tells how far the parts of steps are, and what they have said.
+func (c *carried) told(t testing.TB) {
+	t.Helper()
+	for _, h := range c.lab.Hosts() {
+		for step, said := range map[string]string{"align/copy": "transition db run", "cutover/verify": "transition db verify"} {
+			o, err := ask(c.rig, h, func(a *api.Client) (job.Output, error) { return a.StepOutput(t.Context(), c.id, step) })
+			if err != nil || string(o.Host) != c.from || !strings.Contains(o.Log, said) || o.LogBytes < int64(len(o.Log)) {
+				t.Errorf("%s, by %s: %+v, %v", step, h, o, err)
+			}
+			if step == "cutover/verify" && (len(o.Parts) != 1 || o.Parts[0].Name != "new.items" ||
+				o.Parts[0].State != "done" || o.Parts[0].Done != 500) {
+				t.Errorf("%s, by %s: its parts are %+v", step, h, o.Parts)
+			}
+		}
+	}
 }
 
 // takesBack has the hosts' files taken back, one of which somebody has changed: that one is left, and the job pauses, until it

@@ -135,7 +135,7 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 	}
 	executors := w.Service.Executors(pins, probe.Turn{Service: w.counts})
 	maps.Copy(executors, w.Orders.Executors(&steps.Command{
-		Self: w.Exe, Helper: w.Helper, Dir: filepath.Join(nd.n.DataDir, "transition"), Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
+		Self: w.Exe, Helper: w.Helper, Dir: steps.CommandsDir(nd.n.DataDir), Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
 	}))
 	executors[evacuate.KindDrain] = w.drain
 	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive,

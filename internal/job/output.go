@@ -29,5 +29,15 @@ type Part struct {
 	Note        string        `json:"note,omitempty"`
 }
 
+// Progress is what a program of ours tells of its work, in the file that ProgressEnv names.
+type Progress struct {
+	Line  string    `json:"line"`
+	Told  time.Time `json:"told"`
+	Parts []Part    `json:"parts"`
+}
+
+// ProgressEnv names the file for a Progress to a program that is run as a step.
+const ProgressEnv = "HOLDFAST_PROGRESS"
+
 // MaxOutput bounds Output.Log, bytes.
 const MaxOutput = 256 << 10

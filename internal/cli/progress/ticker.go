@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"holdfast/internal/cli/output"
+	"holdfast/internal/job"
 )
 
 // newsEvery is how often a line of progress is written where it can not be written over.
@@ -28,12 +30,17 @@ type Ticker struct {
 	above    int       // lines of a picture above it, which are, too
 	err      error     // of the first write that failed; the work goes on
 
+	File  string        // by which an agent is told of parts; "": nobody is
+	parts *job.Progress // that is to be told
+	told  time.Time     // when something was told last
+	deaf  bool          // it could not be told
+
 	events map[string]int // how often each kind of event has come, see news
 }
 
 // NewTicker shows it on w.
 func NewTicker(w io.Writer) *Ticker {
-	return &Ticker{w: w, Terminal: output.IsTerminal(w), events: map[string]int{}}
+	return &Ticker{w: w, Terminal: output.IsTerminal(w), events: map[string]int{}, File: os.Getenv(job.ProgressEnv)}
 }
 
 // Show shows a line of progress.
@@ -105,6 +112,7 @@ func (t *Ticker) End() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wipe()
+	t.tell()
 	for _, kind := range slices.Sorted(maps.Keys(t.events)) {
 		if more := t.events[kind] - eventsShown; more > 0 {
 			t.write(fmt.Sprintf("%s: %s more times\n", kind, output.Thousands(int64(more))))

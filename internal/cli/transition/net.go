@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/cli/command"
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/progress"
+	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
@@ -277,14 +278,31 @@ func reserveFlag(cmd *cobra.Command, reserve *bool) {
 		"have the ports of DHCP wait for the new platform's\nDHCP agents, which take them with their addresses")
 }
 
+// stepped are the steps of a rebuild so far, with the one that it is at.
+func stepped(parts []job.Part, p rebuild.Progress) []job.Part {
+	at := slices.IndexFunc(parts, func(x job.Part) bool { return x.Name == p.Step })
+	if at < 0 {
+		at, parts = len(parts), append(parts, job.Part{Name: p.Step})
+	}
+	parts[at].State, parts[at].Done, parts[at].Total = "running", int64(p.Done), int64(p.Whole)
+	if p.Done >= p.Whole {
+		parts[at].State = "done"
+	}
+	return parts
+}
+
 func netApply(ctx context.Context, a *command.App, file string, o rebuild.Order, js bool) error {
 	d, err := rebuild.Read(file)
 	if err != nil {
 		return netFaults(a, "read the document", err)
 	}
 	shows := progress.NewTicker(a.Env.Stderr)
+	var parts []job.Part
 	r, err := rebuild.Apply(ctx, d, o, func(p rebuild.Progress) {
-		shows.Show(fmt.Sprintf("%s  %d of %d", p.Step, p.Done, p.Whole))
+		line := fmt.Sprintf("%s  %d of %d", p.Step, p.Done, p.Whole)
+		shows.Show(line)
+		parts = stepped(parts, p)
+		shows.Parts(line, slices.Clone(parts))
 	})
 	if err = errors.Join(runError(err), shows.End()); err != nil {
 		return err

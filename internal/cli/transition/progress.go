@@ -9,13 +9,51 @@ import (
 
 	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/progress"
+	"holdfast/internal/job"
 	align "holdfast/internal/transition/db"
+	"holdfast/internal/transition/db/copier"
 )
 
 // tellOn shows what package db tells.
 func tellOn(t *progress.Ticker) align.Tell {
-	return align.Tell{Note: t.Say, Progress: func(p align.Progress) { t.Show(progressLine(p)) },
-		Log: slog.New(news{to: t})}
+	return align.Tell{Note: t.Say, Progress: func(p align.Progress) {
+		line := progressLine(p)
+		t.Show(line)
+		if p.Copy != nil {
+			t.Parts(line, copied(p.Copy.Tables))
+		} else {
+			t.Parts(line, nil)
+		}
+	}, Log: slog.New(news{to: t})}
+}
+
+// copied are tables as parts of a step.
+func copied(all []copier.Standing) []job.Part {
+	out := make([]job.Part, 0, len(all))
+	for _, s := range all {
+		p := job.Part{Name: s.Table, State: "waiting", Done: s.Rows, Total: s.TableRows, Unit: "rows", PerSecond: s.RowsPerSecond, Left: s.ETA}
+		switch {
+		case s.Done:
+			p.State = "done"
+		case s.Running:
+			p.State = "running"
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// compared are the same of a comparison that has ended.
+func compared(r *align.Verified) []job.Part {
+	out := make([]job.Part, 0, len(r.Tables))
+	for _, t := range r.Tables {
+		p := job.Part{Name: t.Target, State: "done", Done: t.TargetRows, Total: t.SourceRows, Unit: "rows", Differences: int64(len(t.Differences))}
+		if !t.ChecksumEqual {
+			p.State = "failed"
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // progressLine is how far the work is, in a line.

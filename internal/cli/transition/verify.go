@@ -71,6 +71,9 @@ a run that follows, or was begun otherwise, 4 a server is not reachable.`,
 func verify(ctx context.Context, a *command.App, x *align.Alignment, parallel int, nova novaReader, js bool) error {
 	shows := progress.NewTicker(a.Env.Stderr)
 	r, err := x.Verify(ctx, parallel, nova.Nova, tellOn(shows))
+	if err == nil {
+		shows.Parts("compared", compared(r))
+	}
 	if err = errors.Join(runError(faults(a, err)), shows.End()); err != nil {
 		return err
 	}

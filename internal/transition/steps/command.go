@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/transition"
 	"holdfast/internal/upgrade/command"
@@ -45,14 +46,20 @@ func (c *Command) read(t engine.Task) (what string, p command.Program, s *progra
 	}
 	helper := program.Helper{Exe: c.Self, Args: c.Helper}
 	p = command.Program{Helper: helper, Argv: slices.Clone(args.Run), Timeout: t.Step.Timeout}
-	if p.Argv[0] == transition.Self {
-		p.Argv[0], p.Env = c.Self, c.Env
-	}
 	t.Log = &teller{Writer: t.Log, note: t.Note}
-	if s, err = command.Step(c.Dir, t, nil); err == nil {
-		s.Again = t.Step.Idempotent
+	if s, err = command.Step(c.Dir, t, nil); err != nil {
+		return "", p, nil, err
+	}
+	s.Again = t.Step.Idempotent
+	if p.Argv[0] == transition.Self {
+		p.Argv[0], p.Env = c.Self, append(slices.Clone(c.Env), job.ProgressEnv+"="+progressFile(s.Dir, t.Attempt))
 	}
 	return transition.Line(args.Run), p, s, err
+}
+
+// progressFile is where a command tells how far its parts are.
+func progressFile(dir string, attempt int) string {
+	return filepath.Join(dir, fmt.Sprintf("progress-%d.json", attempt))
 }
 
 // Do implements engine.Executor.

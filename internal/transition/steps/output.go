@@ -3,11 +3,13 @@ package steps
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -15,6 +17,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/transition"
 )
 
 // StepOutput is what a step of any job has said in its last attempt, by the agent of its host. That of a step of the
@@ -44,18 +47,42 @@ func (o *Orders) StepOutput(ctx context.Context, id, step string) (job.Output, e
 func outputOf(dir string, self cluster.HostID, id string, s job.StepView) (job.Output, error) {
 	out := job.Output{Host: self}
 	f, err := os.Open(engine.LogFile(dir, id, s.ID, s.Attempt))
-	if errors.Is(err, fs.ErrNotExist) {
-		return out, nil
-	}
 	if err == nil {
 		out.Log, out.LogBytes, err = end(f, job.MaxOutput)
 		err = errors.Join(err, f.Close())
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return job.Output{}, fmt.Errorf("read the log of %s on %s: %w", s.ID, self, err)
 	}
+	return told(out, dir, id, s)
+}
+
+// told adds how far the parts of a step are, if it is a command that tells.
+func told(out job.Output, dir, id string, s job.StepView) (job.Output, error) {
+	if s.Kind != transition.KindCommand {
+		return out, nil
+	}
+	file := progressFile(filepath.Join(dir, commandsDir, "runs", id, strings.ReplaceAll(s.ID, "/", "_")), s.Attempt)
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
+	var p job.Progress
+	if err == nil {
+		err = json.Unmarshal(text, &p)
+	}
+	if err != nil {
+		return out, fmt.Errorf("read how far %s is: %s: %w", s.ID, file, err)
+	}
+	out.Line, out.Told, out.Parts = p.Line, p.Told, p.Parts
 	return out, nil
 }
+
+// commandsDir is the directory of transitions in that of a host's data.
+const commandsDir = "transition"
+
+// CommandsDir is where commands of transitions are run.
+func CommandsDir(data string) string { return filepath.Join(data, commandsDir) }
 
 // end is what stands last in a file, at most so many bytes, from the beginning of a line on.
 func end(f *os.File, most int64) (text string, size int64, err error) {

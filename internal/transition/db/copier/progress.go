@@ -1,6 +1,8 @@
 package copier
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +20,18 @@ type Progress struct {
 	Percent       float64       // of the source's rows that are through, 0 to 100: not all of them are copied
 	ETA           time.Duration // at this speed; 0: not known
 	Waiting       string        // why it waits; "": it does not
+	Tables        []Standing    // all of the target, by name
+}
+
+// Standing is how far a table of the target is.
+type Standing struct {
+	Table         string
+	Rows          int64         // written into it
+	TableRows     int64         // of its source, as the server estimates
+	Through       int64         // of the source's rows
+	RowsPerSecond float64       // written in the last seconds, while it runs
+	ETA           time.Duration // at this speed; 0: not known
+	Running, Done bool
 }
 
 // tellEvery is the time between two tellings, and window how many of them the speed is
@@ -46,6 +60,7 @@ type counts struct {
 	rows     int64 // written
 	done     bool
 	running  bool
+	marks    []mark // the last ones, while it runs
 }
 
 // through is scanned, as far as the estimate goes.
@@ -146,7 +161,9 @@ func (m *meter) look(at time.Time) Progress {
 	p := Progress{Waiting: m.waiting}
 	var scanned int64
 	most := int64(-1)
-	for t, c := range m.tables {
+	for _, t := range slices.Sorted(maps.Keys(m.tables)) {
+		c := m.tables[t]
+		p.Tables = append(p.Tables, c.standing(t, at))
 		p.Done, p.Total, scanned = p.Done+c.rows, p.Total+c.estimate, scanned+c.through()
 		if left := c.estimate - c.through(); c.running && (left > most || left == most && t < m.shown) {
 			most, m.shown = left, t
@@ -156,15 +173,32 @@ func (m *meter) look(at time.Time) Progress {
 		p.Table, p.Rows, p.TableRows = m.shown, c.rows, c.estimate
 	}
 	p.Percent = m.most.Of(scanned, p.Total)
-	if m.marks = append(m.marks, mark{at, p.Done, scanned}); len(m.marks) > window {
-		m.marks = m.marks[1:]
+	m.marks, p.RowsPerSecond, p.ETA = rate(m.marks, mark{at, p.Done, scanned}, p.Total)
+	return p
+}
+
+// standing is how far a table is.
+func (c *counts) standing(table string, at time.Time) Standing {
+	s := Standing{Table: table, Rows: c.rows, TableRows: c.estimate, Through: c.through(), Running: c.running, Done: c.done}
+	if !c.running || c.done {
+		c.marks = nil
+		return s
 	}
-	first := m.marks[0]
-	if took := at.Sub(first.at).Seconds(); took > 0 {
-		p.RowsPerSecond = float64(p.Done-first.rows) / took
-		if speed := float64(scanned-first.scanned) / took; speed > 0 {
-			p.ETA = time.Duration(float64(p.Total-scanned) / speed * float64(time.Second)).Round(time.Second)
+	c.marks, s.RowsPerSecond, s.ETA = rate(c.marks, mark{at, c.rows, s.Through}, c.estimate)
+	return s
+}
+
+// rate adds a mark to the last ones, and says how many rows a second they make, and how long the rest of the source's takes so.
+func rate(marks []mark, now mark, total int64) (last []mark, perSecond float64, left time.Duration) {
+	if marks = append(marks, now); len(marks) > window {
+		marks = marks[1:]
+	}
+	first := marks[0]
+	if took := now.at.Sub(first.at).Seconds(); took > 0 {
+		perSecond = float64(now.rows-first.rows) / took
+		if speed := float64(now.scanned-first.scanned) / took; speed > 0 {
+			left = time.Duration(float64(total-now.scanned) / speed * float64(time.Second)).Round(time.Second)
 		}
 	}
-	return p
+	return marks, perSecond, left
 }

@@ -209,6 +209,9 @@ func TestMeter(t *testing.T) {
 	if p := m.look(at.Add(2 * time.Second)); p.Percent != 75 || p.RowsPerSecond != 25 || p.ETA != 2*time.Second ||
 		p.Waiting != "for a replica" || p.Table != "b" {
 		t.Errorf("%+v", p)
+	} else if a, b := p.Tables[0], p.Tables[1]; a.Table != "a" || a.RowsPerSecond != 0 || b.Rows != 150 || b.Through != 2000 ||
+		b.RowsPerSecond != 25 || b.ETA != 2*time.Second || !b.Running || b.Done {
+		t.Errorf("%+v", p.Tables)
 	}
 	m.add("b", 50, 5000) // more than was estimated
 	if p := m.look(at.Add(3 * time.Second)); p.Percent != 100 || p.ETA != 0 {
