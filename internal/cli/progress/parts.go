@@ -3,10 +3,10 @@ package progress
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"time"
 
 	"holdfast/internal/job"
+	"holdfast/internal/lib/durable"
 )
 
 // tellEvery is the time between two tellings to an agent.
@@ -33,10 +33,7 @@ func (t *Ticker) tell() {
 	}
 	text, err := json.Marshal(t.parts)
 	if err == nil {
-		err = os.WriteFile(t.File+".new", text, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(t.File+".new", t.File)
+		err = durable.WriteFile(t.File, text, 0o600)
 	}
 	t.parts, t.told = nil, time.Now()
 	if err != nil && !t.deaf {

@@ -11,7 +11,6 @@ import (
 	"holdfast/internal/cli/progress"
 	"holdfast/internal/job"
 	align "holdfast/internal/transition/db"
-	"holdfast/internal/transition/db/copier"
 )
 
 // tellOn shows what package db tells.
@@ -28,7 +27,7 @@ func tellOn(t *progress.Ticker) align.Tell {
 }
 
 // copied are tables as parts of a step.
-func copied(all []copier.Standing) []job.Part {
+func copied(all []align.Standing) []job.Part {
 	out := make([]job.Part, 0, len(all))
 	for _, s := range all {
 		p := job.Part{Name: s.Table, State: "waiting", Done: s.Rows, Total: s.TableRows, Unit: "rows", PerSecond: s.RowsPerSecond, Left: s.ETA}
@@ -47,7 +46,8 @@ func copied(all []copier.Standing) []job.Part {
 func compared(r *align.Verified) []job.Part {
 	out := make([]job.Part, 0, len(r.Tables))
 	for _, t := range r.Tables {
-		p := job.Part{Name: t.Target, State: "done", Done: t.TargetRows, Total: t.SourceRows, Unit: "rows", Differences: int64(len(t.Differences))}
+		p := job.Part{Name: t.Target, State: "done", Done: t.TargetRows, Total: t.SourceRows, Unit: "rows",
+			Differences: int64(len(t.Differences))}
 		if !t.ChecksumEqual {
 			p.State = "failed"
 		}

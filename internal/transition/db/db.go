@@ -61,6 +61,9 @@ type Tell struct {
 	Log      *slog.Logger   // what is out of the ordinary
 }
 
+// Standing is how far a table is.
+type Standing = copier.Standing
+
 // Progress is how far the work is. One field is set.
 type Progress struct {
 	Step    string // what has begun, where nothing is counted
