@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/proc/supervise"
@@ -112,6 +113,26 @@ func Retire(ctx context.Context, nodeFile string, apart bool) (ended []string, e
 	}
 	more, err := nd.endPair(ctx, apart)
 	return append(ended, more...), err
+}
+
+// lookEvery is how often it is looked whether the watchdog is still armed.
+const lookEvery = 200 * time.Millisecond
+
+// AwaitDisarmed returns nil once the watchdog of this host is not armed, so that its agent, who pets it, may be stopped: after
+// an order to stop, the agent disarms it a moment later. Within that time it is an error of kind fail.Refused else.
+func AwaitDisarmed(ctx context.Context, nodeFile string, within time.Duration) error {
+	nd, err := retiring(nodeFile)
+	if err != nil || nd == nil {
+		return err
+	}
+	for end := time.Now().Add(within); ; {
+		ask, cancel := context.WithTimeout(ctx, retireWithin)
+		err := nd.disarmed(ask)
+		cancel()
+		if err == nil || time.Now().After(end) || !clock.Sleep(ctx, lookEvery) {
+			return err
+		}
+	}
 }
 
 // endPair ends what an agent has left of a pair's group: its members, and the database, which

@@ -185,11 +185,19 @@ func TestRetireEndsWhatOutlivesTheAgent(t *testing.T) {
 	if err := MayRetire(t.Context(), file); !refused(err, fail.Refused, "watchdog of this host is armed") {
 		t.Errorf("armed: %v", err)
 	}
+	if err := AwaitDisarmed(t.Context(), file, 0); !refused(err, fail.Refused, "watchdog of this host is armed") {
+		t.Errorf("armed: %v", err)
+	}
+	awaited := make(chan error, 1)
+	go func() { awaited <- AwaitDisarmed(t.Context(), file, time.Hour) }()
 	if s, err := supervise.Read(dir, storeChild); err != nil || s.PID != pid {
 		t.Errorf("the child %d is %d now, %v", pid, s.PID, err)
 	}
 	if err := client.Disarm(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if err := <-awaited; err != nil {
+		t.Errorf("disarmed: %v", err)
 	}
 	ended, err := Retire(t.Context(), file, false)
 	if err != nil || len(ended) != 1 || !strings.HasPrefix(ended[0], "the member of the store, process ") {

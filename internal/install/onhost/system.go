@@ -94,6 +94,9 @@ func stop(ctx context.Context) error {
 		return err
 	}
 	if _, err := run(ctx, "systemctl", "cat", install.Unit); err == nil {
+		if err := disarmed(ctx); err != nil {
+			return err
+		}
 		if _, err := run(ctx, "systemctl", "disable", "--now", install.Unit); err != nil {
 			return fmt.Errorf("stop the agent: %w", err)
 		}
@@ -103,6 +106,25 @@ func stop(ctx context.Context) error {
 		return errors.Join(err, back)
 	}
 	return nil
+}
+
+// disarmed makes sure that nobody has to pet the watchdog of this host any more: without an agent the host would be reset.
+func disarmed(ctx context.Context) error {
+	self, err := os.Executable() // the program that is installed may be an older one
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	look := func(within string) error {
+		_, err := runFor(ctx, stopWithin, self, "retire", "--disarmed", within, "--config", install.SettingsFile)
+		return err
+	}
+	if look("0s") == nil {
+		return nil
+	}
+	if _, err := run(ctx, "systemctl", "enable", "--now", install.Unit); err != nil { // an earlier call may have stopped the agent
+		return fmt.Errorf("start the agent, which disarms the watchdog: %w", err)
+	}
+	return look("1m")
 }
 
 // remove takes everything of ours off this host, after stop: files of packages stay
