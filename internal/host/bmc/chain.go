@@ -1,7 +1,6 @@
 package bmc
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +17,24 @@ type Chain []*Device
 // that one's name. Each gets an equal share of the time that is left, at most
 // 10 s. When none does, the error joins those of all.
 func (c Chain) Off(ctx context.Context) (name string, err error) {
+	return c.first(ctx, func(ctx context.Context, d *Device) error { return d.Off(ctx) })
+}
+
+// ShownOff is nil when a device shows that the host is off: those behind it are not asked, as one that is dead
+// would hold the proof up. Else the error joins those of all. Each gets its share of the time, as for Off.
+func (c Chain) ShownOff(ctx context.Context) error {
+	_, err := c.first(ctx, func(ctx context.Context, d *Device) error {
+		st, err := d.Check(ctx)
+		if err == nil && st.On {
+			err = fmt.Errorf("%s: the host is on", d.Name())
+		}
+		return err
+	})
+	return err
+}
+
+// first has the devices do something, in order, until one has done it, and returns that one's name.
+func (c Chain) first(ctx context.Context, do func(context.Context, *Device) error) (name string, err error) {
 	if len(c) == 0 {
 		return "", fmt.Errorf("no fence device: %w", ErrUnreachable)
 	}
@@ -27,42 +44,15 @@ func (c Chain) Off(ctx context.Context) (name string, err error) {
 			errs = append(errs, fmt.Errorf("%d of %d devices were not tried: %w", len(c)-i, len(c), ctx.Err()))
 			break
 		}
-		if err := d.offWithin(ctx, part(ctx, len(c)-i)); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		return d.Name(), nil
-	}
-	return "", errors.Join(errs...)
-}
-
-// ShownOff is nil when a device shows that the host is off: those behind it are not asked, as one that is dead
-// would hold the proof up. Else the error joins those of all. Each gets its share of the time, as for Off.
-func (c Chain) ShownOff(ctx context.Context) error {
-	var errs []error
-	for i, d := range c {
-		st, err := d.checkWithin(ctx, part(ctx, len(c)-i))
-		switch {
-		case err == nil && !st.On:
-			return nil
-		case err == nil:
-			err = fmt.Errorf("%s: the host is on", d.Name())
+		within, cancel := context.WithTimeout(ctx, part(ctx, len(c)-i))
+		err := do(within, d)
+		cancel()
+		if err == nil {
+			return d.Name(), nil
 		}
 		errs = append(errs, err)
 	}
-	return cmp.Or(errors.Join(errs...), errors.New("no fence device"))
-}
-
-func (d *Device) checkWithin(ctx context.Context, t time.Duration) (Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, t)
-	defer cancel()
-	return d.Check(ctx)
-}
-
-func (d *Device) offWithin(ctx context.Context, t time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, t)
-	defer cancel()
-	return d.Off(ctx)
+	return "", errors.Join(errs...)
 }
 
 // part is the time for the next of left devices.
