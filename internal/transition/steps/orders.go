@@ -112,12 +112,7 @@ func (o *Orders) CompareFiles(ctx context.Context, host cluster.HostID, files []
 	if host == o.Self {
 		return o.Own.Compare(files, keep)
 	}
-	c, err := o.peer(host)
-	if err != nil {
-		return hostconf.Answer{}, err
-	}
-	defer c.Close()
-	return c.CompareFiles(ctx, host, files, keep)
+	return asked(o, host, func(c Peer) (hostconf.Answer, error) { return c.CompareFiles(ctx, host, files, keep) })
 }
 
 // HostPorts tells what a host has of Neutron's ports, by its own agent.
@@ -125,12 +120,7 @@ func (o *Orders) HostPorts(ctx context.Context, host cluster.HostID, name string
 	if host == o.Self {
 		return hostports.Look(ctx, name)
 	}
-	c, err := o.peer(host)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	return c.HostPorts(ctx, host, name)
+	return asked(o, host, func(c Peer) (*net.Host, error) { return c.HostPorts(ctx, host, name) })
 }
 
 // submit gives a plan to the engine, and returns the job.
@@ -161,12 +151,14 @@ func (o *Orders) submit(ctx context.Context, j job.Job, name string, p *transiti
 	return o.Submit.Get(ctx, j.ID)
 }
 
-func (o *Orders) peer(host cluster.HostID) (Peer, error) {
+// asked is what the agent of another host answers.
+func asked[A any](o *Orders, host cluster.HostID, ask func(Peer) (A, error)) (answer A, err error) {
 	c, err := o.Reach(host)
 	if err != nil {
-		return nil, fail.Errorf(fail.Unavailable, "%w", err)
+		return answer, fail.Errorf(fail.Unavailable, "%w", err)
 	}
-	return c, nil
+	defer c.Close()
+	return ask(c)
 }
 
 // Planners are those of the jobs that Orders begins.

@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition"
+	"holdfast/internal/upgrade/command"
 )
 
 // StepOutput is what a step of any job has said in its last attempt, by the agent of its host. That of a step of the
@@ -35,12 +36,7 @@ func (o *Orders) StepOutput(ctx context.Context, id, step string) (job.Output, e
 	if s.Host == "" || s.Host == o.Self {
 		return outputOf(o.Dir, o.Self, j.ID, s)
 	}
-	c, err := o.peer(s.Host)
-	if err != nil {
-		return job.Output{}, err
-	}
-	defer c.Close()
-	return c.StepOutput(ctx, id, step)
+	return asked(o, s.Host, func(c Peer) (job.Output, error) { return c.StepOutput(ctx, id, step) })
 }
 
 // outputOf reads it on this host. The names are those of the job, not of who asks.
@@ -62,7 +58,11 @@ func told(out job.Output, dir, id string, s job.StepView) (job.Output, error) {
 	if s.Kind != transition.KindCommand {
 		return out, nil
 	}
-	file := progressFile(filepath.Join(dir, commandsDir, "runs", id, strings.ReplaceAll(s.ID, "/", "_")), s.Attempt)
+	run, err := command.Step(CommandsDir(dir), engine.Task{Job: id, Step: job.Step{ID: s.ID}, Attempt: s.Attempt}, nil)
+	if err != nil {
+		return out, fmt.Errorf("read how far %s is: %w", s.ID, err)
+	}
+	file := progressFile(run.Dir, s.Attempt)
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return out, nil
@@ -78,11 +78,8 @@ func told(out job.Output, dir, id string, s job.StepView) (job.Output, error) {
 	return out, nil
 }
 
-// commandsDir is the directory of transitions in that of a host's data.
-const commandsDir = "transition"
-
-// CommandsDir is where commands of transitions are run.
-func CommandsDir(data string) string { return filepath.Join(data, commandsDir) }
+// CommandsDir is where commands of transitions are run, in the directory of a host's data.
+func CommandsDir(data string) string { return filepath.Join(data, "transition") }
 
 // end is what stands last in a file, at most so many bytes, from the beginning of a line on.
 func end(f *os.File, most int64) (text string, size int64, err error) {
