@@ -94,9 +94,6 @@ func environment() command.Env {
 	}
 }
 
-// bare is the command line without what only a host has.
-func bare() *cobra.Command { return cli.New(command.Env{}) }
-
 // hostFiles are what an installation puts on a host.
 func hostFiles(root *cobra.Command, ofPair bool) ([]install.File, error) {
 	out := []install.File{
@@ -148,7 +145,7 @@ func agentCommand() *cobra.Command {
 				log.Warn("this agent runs at ordinary priority: on a busy host it may be taken for dead", "err", err)
 			}
 			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log, Insecure: insecure, Recent: recent,
-				Fits: func(f *transition.File) []strictyaml.Fault { return commands.Fits(bare, f) }}
+				Fits: func(f *transition.File) []strictyaml.Fault { return commands.Fits(cli.Bare, f) }}
 			if check {
 				if err := agent.CheckNode(opt); err != nil {
 					return badInput(err)

@@ -17,9 +17,12 @@ import (
 	"holdfast/internal/cli/upgrade"
 )
 
+// Bare is the command line without what only a host has.
+func Bare() *cobra.Command { return New(command.Env{}) }
+
 // New returns the command line. Its errors are for Main to print.
 func New(env command.Env) *cobra.Command {
-	a := &command.App{Env: env, Root: func() *cobra.Command { return New(command.Env{}) }}
+	a := &command.App{Env: env, Root: Bare}
 	root := &cobra.Command{
 		Use:   command.Program,
 		Short: "Keep a management VM running on exactly one host",
