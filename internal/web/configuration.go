@@ -224,13 +224,12 @@ func editPart(ctx context.Context, v *view) (templ.Component, error) {
 
 // editConfiguration checks what was typed, or imports it: only what was checked as it is.
 func (c *Console) editConfiguration(w http.ResponseWriter, r *http.Request, v *view) {
-	if err := editPage.may(v); err != nil {
-		c.fails(w, r, err)
-		return
+	err := c.editing(r, v, editPage, fail.Errorf(fail.Invalid, "text: want at most %d bytes", config.MaxImport).
+		With("go back to what you have typed, or import it as a file: holdfast config import FILE"))
+	var e edited
+	if err == nil {
+		e, err = typed(r)
 	}
-	c.live.fill(v)
-	v.page, v.Title, v.At = editPage, v.T(editPage.title), editPage.path
-	e, err := typed(r)
 	if err != nil {
 		c.fails(w, r, err)
 		return
@@ -266,18 +265,31 @@ func (c *Console) kept(next http.Handler) http.Handler {
 	})
 }
 
-// typed reads what was typed.
-func typed(r *http.Request) (e edited, err error) {
-	if err := r.ParseForm(); err != nil {
-		var long *http.MaxBytesError
-		if errors.As(err, &long) {
-			return e, fail.Errorf(fail.Invalid, "text: want at most %d bytes", config.MaxImport).
-				With("go back to what you have typed, or import it as a file: holdfast config import FILE")
-		}
-		return e, fail.Errorf(fail.Invalid, "read the form: %w", err)
+// editing prepares the answer to a form of a page on which somebody types, and reads that; tooLong refuses a form that is.
+func (c *Console) editing(r *http.Request, v *view, p *page, tooLong error) error {
+	if err := p.may(v); err != nil {
+		return err
 	}
-	e.text = strings.ToValidUTF8(strings.ReplaceAll(r.PostFormValue("text"), "\r\n", "\n"), "\ufffd")
-	e.key = r.PostFormValue("key")
+	c.live.fill(v)
+	v.page, v.Title, v.At = p, v.T(p.title), p.path
+	err := r.ParseForm()
+	if long := new(http.MaxBytesError); errors.As(err, &long) {
+		return tooLong
+	}
+	if err != nil {
+		return fail.Errorf(fail.Invalid, "read the form: %w", err)
+	}
+	return nil
+}
+
+// sent is a text of a form, with the line breaks of a file.
+func sent(r *http.Request, name string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(r.PostFormValue(name), "\r\n", "\n"), "\ufffd")
+}
+
+// typed is what was typed.
+func typed(r *http.Request) (e edited, err error) {
+	e.text, e.key = sent(r, "text"), r.PostFormValue("key")
 	base := r.PostFormValue("base")
 	if r.PostFormValue("do") == "rebase" {
 		base = r.PostFormValue("now")

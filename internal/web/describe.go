@@ -2,9 +2,7 @@ package web
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/a-h/templ"
 
@@ -22,6 +20,9 @@ var (
 		still: true, help: "transition#its-fields", part: formPart}
 )
 
+// errLongFile is what a form is refused with that has a larger file.
+var errLongFile = fail.Errorf(fail.Invalid, "text: want at most %d bytes", transition.MaxFile)
+
 // described is the file of a transition as it stands in the editor.
 type described struct {
 	edited
@@ -35,7 +36,7 @@ func describePart(_ context.Context, v *view) (templ.Component, error) {
 
 // describe checks what was typed, or begins it: only what was checked as it is.
 func (c *Console) describe(w http.ResponseWriter, r *http.Request, v *view) {
-	if err := c.describing(w, r, v, describePage); err != nil {
+	if err := c.editing(r, v, describePage, errLongFile); err != nil {
 		c.fails(w, r, err)
 		return
 	}
@@ -64,29 +65,6 @@ func (c *Console) describe(w http.ResponseWriter, r *http.Request, v *view) {
 	c.show(w, r, code, whole(v, describeEditor(v, d)))
 }
 
-// describing prepares the answer to a form of a page, and reads that.
-func (c *Console) describing(_ http.ResponseWriter, r *http.Request, v *view, p *page) error {
-	if err := p.may(v); err != nil {
-		return err
-	}
-	c.live.fill(v)
-	v.page, v.Title, v.At = p, v.T(p.title), p.path
-	err := r.ParseForm()
-	var long *http.MaxBytesError
-	switch {
-	case errors.As(err, &long):
-		return fail.Errorf(fail.Invalid, "text: want at most %d bytes", transition.MaxFile)
-	case err != nil:
-		return fail.Errorf(fail.Invalid, "read the form: %w", err)
-	}
-	return nil
-}
-
-// sent is a text of a form, with the line breaks of a file.
-func sent(r *http.Request, name string) string {
-	return strings.ToValidUTF8(strings.ReplaceAll(r.PostFormValue(name), "\r\n", "\n"), "\ufffd")
-}
-
 // preview asks what a run would do, and finds the places of what is wrong.
 func (v *view) preview(ctx context.Context, d *described) error {
 	p, err := v.api.PlanTransition(ctx, []byte(d.text))
@@ -104,17 +82,6 @@ func (v *view) preview(ctx context.Context, d *described) error {
 		return fail.Errorf(fail.Invalid, "The file has a fault. Nothing was begun.")
 	}
 	return fail.Errorf(fail.Invalid, "The file has %d faults. Nothing was begun.", len(p.Faults))
-}
-
-// previewStages are the steps of a plan by their stages.
-func previewStages(p *transition.Preview) (out [][]transition.PreviewStep) {
-	for _, s := range p.Steps {
-		if len(out) == 0 || out[len(out)-1][0].Stage != s.Stage {
-			out = append(out, nil)
-		}
-		out[len(out)-1] = append(out[len(out)-1], s)
-	}
-	return out
 }
 
 // lineOf is a command as a shell takes it.

@@ -93,16 +93,26 @@ func (x *carried) upgrade(ctx context.Context) error {
 
 // stagesOf are the stages of a transition, in their order.
 func stagesOf(j job.View) (out []stage) {
-	for _, s := range j.Steps {
-		name, _, _ := strings.Cut(s.ID, "/")
-		if len(out) == 0 || out[len(out)-1].Name != name {
-			out = append(out, stage{Name: name})
+	nameOf := func(s job.StepView) string { name, _, _ := strings.Cut(s.ID, "/"); return name }
+	for _, steps := range byStage(j.Steps, nameOf) {
+		g := stage{Name: nameOf(steps[0]), Steps: steps}
+		for _, s := range steps {
+			if over(s.State) {
+				g.Over++
+			}
 		}
-		at := &out[len(out)-1]
-		at.Steps = append(at.Steps, s)
-		if over(s.State) {
-			at.Over++
+		out = append(out, g)
+	}
+	return out
+}
+
+// byStage are steps in their order, those of a stage together.
+func byStage[S any](steps []S, stage func(S) string) (out [][]S) {
+	for i, s := range steps {
+		if i == 0 || stage(steps[i-1]) != stage(s) {
+			out = append(out, nil)
 		}
+		out[len(out)-1] = append(out[len(out)-1], s)
 	}
 	return out
 }

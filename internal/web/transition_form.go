@@ -87,7 +87,7 @@ func parsed(text string) (*transition.File, error) {
 
 // fillForm writes what was filled in into a file, and shows it in the editor, checked.
 func (c *Console) fillForm(w http.ResponseWriter, r *http.Request, v *view) {
-	err := c.describing(w, r, v, transitionFormPage)
+	err := c.editing(r, v, transitionFormPage, errLongFile)
 	if err != nil {
 		c.fails(w, r, err)
 		return
