@@ -160,6 +160,11 @@ func (w *world) write(p Put) bool {
 	if p.SyncMod != w.syncMod || p.OwnerMod != 0 && p.OwnerMod != w.ownerMod {
 		return false
 	}
+	for i, h := range names {
+		if was := w.sync; was.Has(h) && p.Sync.Has(h) && w.vouched(i, was.Proof) && !w.vouched(i, p.Sync.Proof) {
+			w.wrong = fmt.Sprintf("%s is complete, and nothing vouches for it after %q", h, p.Why)
+		}
+	}
 	w.sync = p.Sync
 	w.syncMod++
 	return true

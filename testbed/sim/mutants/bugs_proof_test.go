@@ -22,15 +22,15 @@ func proofBugs() []bug {
 				"m.silent(h) >= m.wait(r.Guard-m.Timings.Keepalive/8)"}}, test: "ha TestDecide"},
 		{name: "no-expel", breaks: "a takeover expels the lost host and compares its record", rules: two, focus: "news",
 			edits:  []edit{{coordinate, `	if lost.Host != "" {`, `	if lost.Host != "" && m.Now < 0 {`}},
-			search: opts(-1, 1, "")},
+			search: opts(1, 1, "apart")},
 		{name: "no-compare", breaks: "a takeover compares the lost host's record: a renewal that the coordinator did " +
 			"not see makes it fail", rules: two, focus: "news",
 			edits:  []edit{{coordinate, "	t.If = append(t.If, Cond{key, r.Mod})\n", ""}},
-			search: opts(-1, 1, ""), test: "ha TestTakeoverExpelsTheLostHostInTheSameTransaction"},
+			search: opts(1, 1, "apart"), test: "ha TestTakeoverExpelsTheLostHostInTheSameTransaction"},
 		{name: "no-term", breaks: "a coordinator's writes compare its term", rules: "old-term", focus: "news",
 			edits: []edit{{coordinate, "t.If = append(t.If, Cond{Key{Kind: KindCoordinator}, m.Coord.Mod}, " +
 				"Cond{Key{Kind: KindWant}, m.Want.Mod})", "t.If = append(t.If, Cond{Key{Kind: KindWant}, m.Want.Mod})"}},
-			search: opts(1, 1, "apart", "hold", "freeze", "stop")},
+			search: opts(2, -1, "running")},
 		{name: "owner-unconditional", breaks: "whoever writes the owner record compares the one that it decided on", rules: safety, focus: "news",
 			edits:  []edit{{hold, "If: []Cond{{owner, m.Owner.Mod}}, Event: ev}", "If: []Cond{{owner, m.Owner.Mod}}[:0], Event: ev}"}},
 			search: opts(1, 1, "", "hold", "lag", "cut")},

@@ -51,7 +51,7 @@ func holderBugs() []bug {
 		{name: "stale-renewal", breaks: "a renewal counts only when the store has answered it", rules: two, focus: "hang",
 			edits: []edit{{machine, "	if !o.OK {\n		return\n	}\n",
 				"	if !o.OK {\n		if t.For == WorkRenew && m.Lease.Mod != 0 {\n			m.Lease.Deadline = t.Sent.Add(m.Timings.Lease)\n		}\n		return\n	}\n"}},
-			search: opts(2, -1, "apart", "cut", "stop")},
+			search: opts(2, -1, "apart", "cut", "stall")},
 		{name: "renewal-unconditional", breaks: "a renewal compares the revision of the host's own last write",
 			rules: two + " fenced-boot", focus: "blind",
 			edits: []edit{{lease, "For: WorkRenew, If: []Cond{{own, max(rec.Mod, m.Lease.Mod)}},",
