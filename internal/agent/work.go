@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/drain"
 	"holdfast/internal/fleet/evacuate"
@@ -131,7 +132,8 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 	w.Orders = &steps.Orders{
 		Self: a.Host, Submit: &w.Jobs, Report: seen, Own: &steps.Files{Dir: filepath.Join(nd.n.DataDir, "config-files")},
 		Fits: nd.Fits, Dir: nd.n.DataDir,
-		Reach: func(host cluster.HostID) (steps.Peer, error) { return as[steps.Peer](view.reach(host)) },
+		Others: &steps.Sites{File: filepath.Join(filepath.Dir(nd.NodeFile), "sites.yaml"), Ask: api.AskSite, Now: time.Now},
+		Reach:  func(host cluster.HostID) (steps.Peer, error) { return as[steps.Peer](view.reach(host)) },
 	}
 	executors := w.Service.Executors(pins, probe.Turn{Service: w.counts})
 	maps.Copy(executors, w.Orders.Executors(&steps.Command{

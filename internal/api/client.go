@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"iter"
 	"net"
@@ -482,9 +481,4 @@ func keyOr(key string) string {
 		return NewKey()
 	}
 	return key
-}
-
-// ClientTLS returns the TLS settings of a client: pool holds the cluster's CA.
-func ClientTLS(cert tls.Certificate, pool *x509.CertPool) *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}
 }

@@ -46,6 +46,17 @@ func (c *Client) PlanTransition(ctx context.Context, file []byte) (transition.Pr
 	return Decode[transition.Preview](resp), nil
 }
 
+// Sites asks how the transitions of the clusters of the agent's list stand.
+func (c *Client) Sites(ctx context.Context) (transition.Sites, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.ListSites(ctx, &apiv1.ListSitesRequest{})
+	if err != nil {
+		return transition.Sites{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[transition.Sites](resp), nil
+}
+
 // StepOutput is what a step has said, by the agent of its host.
 func (c *Client) StepOutput(ctx context.Context, id, step string) (job.Output, error) {
 	ctx, cancel := bounded(ctx)

@@ -44,6 +44,7 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[job.View, *apiv1.Job](t, seen)
 	roundTrip[job.Output, *apiv1.GetStepOutputResponse](t, seen)
 	roundTrip[transition.Preview, *apiv1.PlanTransitionResponse](t, seen)
+	roundTrip[transition.Sites, *apiv1.ListSitesResponse](t, seen)
 	roundTrip[hostconf.File, *apiv1.HostFile](t, seen)
 	roundTrip[hostconf.Answer, *apiv1.CompareFilesResponse](t, seen)
 	roundTrip[hostconf.Order, *apiv1.WriteFilesRequest](t, seen)

@@ -72,6 +72,7 @@ var classes = map[string]class{
 	apiv1connect.JobServiceDrainHostProcedure:      list,
 	apiv1connect.JobServiceRunTransitionProcedure:  list,
 	apiv1connect.JobServicePlanTransitionProcedure: list,
+	apiv1connect.JobServiceListSitesProcedure:      list,
 	apiv1connect.JobServiceGetStepOutputProcedure:  list,
 	apiv1connect.JobServiceCompareFilesProcedure:   list,
 	apiv1connect.JobServiceWriteFilesProcedure:     list,

@@ -27,6 +27,8 @@ type Jobs interface {
 	RunTransition(ctx context.Context, user string, file []byte) (job.View, error)
 	// PlanTransition says what a run would do with the text of a file, or all that is wrong in it.
 	PlanTransition(ctx context.Context, file []byte) (transition.Preview, error)
+	// Sites asks the clusters of this host's list how their transitions stand.
+	Sites(ctx context.Context) (transition.Sites, error)
 	// StepOutput is what a step has said, by the agent of its host.
 	StepOutput(ctx context.Context, id, step string) (job.Output, error)
 	// CompareFiles compares files of a host with those that it is to have; with keep the
@@ -90,6 +92,15 @@ func (h *jobHandler) PlanTransition(ctx context.Context, req *apiv1.PlanTransiti
 		return nil, fmt.Errorf("plan a transition: %w", err)
 	}
 	return api.Encode[*apiv1.PlanTransitionResponse](p), nil
+}
+
+// ListSites tells how the transitions of other clusters stand.
+func (h *jobHandler) ListSites(ctx context.Context, _ *apiv1.ListSitesRequest) (*apiv1.ListSitesResponse, error) {
+	s, err := h.jobs.Sites(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask the sites: %w", err)
+	}
+	return api.Encode[*apiv1.ListSitesResponse](s), nil
 }
 
 // GetStepOutput tells what a step has said.

@@ -51,6 +51,7 @@ var rights = map[string]right{
 	apiv1connect.JobServiceRunTransitionProcedure: ofAdmins, // it has hosts run any program as root
 
 	apiv1connect.JobServicePlanTransitionProcedure: ofAdmins,
+	apiv1connect.JobServiceListSitesProcedure:      ofOperators, // other clusters are asked
 	apiv1connect.JobServiceGetStepOutputProcedure:  ofOperators, // a host reads its log
 
 	apiv1connect.JobServiceCompareFilesProcedure: ofAdmins, // it tells what a file of a host has

@@ -59,7 +59,7 @@ var (
 		{path: "/hosts/{host}", title: "Host", in: hostsPage, help: "operations#host-table", part: hostPart},
 		{path: "/failovers/{at}", title: "Failover", in: eventsPage, help: "safety", part: failoverPart},
 		{path: "/jobs/{id}", title: "Job", in: ofUpgrade, help: "upgrade", works: true, part: jobPage},
-		stepPage, describePage, transitionFormPage, revisionPage, editPage, helpPage, helpTextPage, referencePage,
+		stepPage, describePage, transitionFormPage, sitesPage, revisionPage, editPage, helpPage, helpTextPage, referencePage,
 	}, orderPages, aidPages, pairPages, screenPages)
 )
 

@@ -22,6 +22,7 @@ const (
 	transitionPath = "/transition"
 	describePath   = transitionPath + "/edit"
 	formPath       = transitionPath + "/form"
+	sitesPath      = transitionPath + "/sites"
 )
 
 // Pages of transitions, and of what a step of a job says.
@@ -57,12 +58,12 @@ func transitionPart(ctx context.Context, v *view) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	last := slices.IndexFunc(jobs, func(j job.View) bool { return j.Kind == string(transition.Job) }) // the newest is the first
-	if last < 0 {
+	last, is := transition.Last(jobs)
+	if !is {
 		return neverCarried(v), nil
 	}
 	x := carried{view: v, At: time.Now()}
-	if x.Job, err = v.api.Job(ctx, jobs[last].ID); err != nil {
+	if x.Job, err = v.api.Job(ctx, last.ID); err != nil {
 		return nil, err
 	}
 	x.Stages = stagesOf(x.Job)

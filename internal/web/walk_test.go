@@ -22,6 +22,7 @@ func furnished(t testing.TB) *site {
 		Proof: cluster.ProofDeadline})
 	x.cluster.SetConfig("{}", "root", at)
 	x.up.Show(underWay())
+	x.up.Other = otherSites()
 	_, err := x.up.RunTransition(t.Context(), "anna", []byte(siteA))
 	try.Must(t, err)
 	_, err = x.access.SetUser(t.Context(), "root", cluster.UserChange{Name: "mallory", Role: cluster.Viewer, Password: secret})

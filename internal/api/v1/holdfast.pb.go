@@ -477,6 +477,352 @@ func (x *FileFault) GetWant() string {
 	return ""
 }
 
+type ListSitesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSitesRequest) Reset() {
+	*x = ListSitesRequest{}
+	mi := &file_holdfast_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSitesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSitesRequest) ProtoMessage() {}
+
+func (x *ListSitesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSitesRequest.ProtoReflect.Descriptor instead.
+func (*ListSitesRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{8}
+}
+
+type ListSitesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`   // where the list is, or is to be
+	Sites         []*Site                `protobuf:"bytes,2,rep,name=sites,proto3" json:"sites,omitempty"` // in the order of the file
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSitesResponse) Reset() {
+	*x = ListSitesResponse{}
+	mi := &file_holdfast_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSitesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSitesResponse) ProtoMessage() {}
+
+func (x *ListSitesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSitesResponse.ProtoReflect.Descriptor instead.
+func (*ListSitesResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListSitesResponse) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ListSitesResponse) GetSites() []*Site {
+	if x != nil {
+		return x.Sites
+	}
+	return nil
+}
+
+// Site is how the last transition of a cluster stands.
+type Site struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Site          string                 `protobuf:"bytes,1,opt,name=site,proto3" json:"site,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`   // active, paused, aborting, done, failed, aborted, none, "no answer"
+	Needs         bool                   `protobuf:"varint,3,opt,name=needs,proto3" json:"needs,omitempty"`  // a person
+	Server        string                 `protobuf:"bytes,4,opt,name=server,proto3" json:"server,omitempty"` // that has answered
+	Job           string                 `protobuf:"bytes,5,opt,name=job,proto3" json:"job,omitempty"`
+	Stage         string                 `protobuf:"bytes,6,opt,name=stage,proto3" json:"stage,omitempty"`      // of the step
+	Step          string                 `protobuf:"bytes,7,opt,name=step,proto3" json:"step,omitempty"`        // that runs, or comes next
+	Percent       int64                  `protobuf:"varint,8,opt,name=percent,proto3" json:"percent,omitempty"` // of that step
+	Over          int64                  `protobuf:"varint,9,opt,name=over,proto3" json:"over,omitempty"`       // steps that are done or skipped
+	Steps         int64                  `protobuf:"varint,10,opt,name=steps,proto3" json:"steps,omitempty"`
+	SinceNs       int64                  `protobuf:"varint,11,opt,name=since_ns,json=sinceNs,proto3" json:"since_ns,omitempty"` // the step began, or else the job changed
+	Why           string                 `protobuf:"bytes,12,opt,name=why,proto3" json:"why,omitempty"`                         // paused, ended or without an answer
+	Note          string                 `protobuf:"bytes,13,opt,name=note,proto3" json:"note,omitempty"`                       // what the step says
+	Waits         []string               `protobuf:"bytes,14,rep,name=waits,proto3" json:"waits,omitempty"`
+	Lost          *SiteLoss              `protobuf:"bytes,15,opt,name=lost,proto3" json:"lost,omitempty"`                                  // none: the upgrade of its hosts has not begun, or counts nothing
+	LostAtNs      int64                  `protobuf:"varint,16,opt,name=lost_at_ns,json=lostAtNs,proto3" json:"lost_at_ns,omitempty"`       // when that was asked
+	LostUnknown   string                 `protobuf:"bytes,17,opt,name=lost_unknown,json=lostUnknown,proto3" json:"lost_unknown,omitempty"` // why it is not known
+	AtNs          int64                  `protobuf:"varint,18,opt,name=at_ns,json=atNs,proto3" json:"at_ns,omitempty"`                     // it was asked, by the clock of the host that asks; 0: it has not answered yet
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Site) Reset() {
+	*x = Site{}
+	mi := &file_holdfast_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Site) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Site) ProtoMessage() {}
+
+func (x *Site) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Site.ProtoReflect.Descriptor instead.
+func (*Site) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Site) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *Site) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Site) GetNeeds() bool {
+	if x != nil {
+		return x.Needs
+	}
+	return false
+}
+
+func (x *Site) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *Site) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *Site) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *Site) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *Site) GetPercent() int64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Site) GetOver() int64 {
+	if x != nil {
+		return x.Over
+	}
+	return 0
+}
+
+func (x *Site) GetSteps() int64 {
+	if x != nil {
+		return x.Steps
+	}
+	return 0
+}
+
+func (x *Site) GetSinceNs() int64 {
+	if x != nil {
+		return x.SinceNs
+	}
+	return 0
+}
+
+func (x *Site) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Site) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *Site) GetWaits() []string {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
+func (x *Site) GetLost() *SiteLoss {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+func (x *Site) GetLostAtNs() int64 {
+	if x != nil {
+		return x.LostAtNs
+	}
+	return 0
+}
+
+func (x *Site) GetLostUnknown() string {
+	if x != nil {
+		return x.LostUnknown
+	}
+	return ""
+}
+
+func (x *Site) GetAtNs() int64 {
+	if x != nil {
+		return x.AtNs
+	}
+	return 0
+}
+
+// SiteLoss sums what the guests of a site have lost in its last upgrade.
+type SiteLoss struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Guests        int64                  `protobuf:"varint,1,opt,name=guests,proto3" json:"guests,omitempty"`                        // that were watched
+	Sent          int64                  `protobuf:"varint,2,opt,name=sent,proto3" json:"sent,omitempty"`                            // packets
+	Lost          int64                  `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`                            // packets
+	LongestMs     int64                  `protobuf:"varint,4,opt,name=longest_ms,json=longestMs,proto3" json:"longest_ms,omitempty"` // of all gaps
+	Worst         string                 `protobuf:"bytes,5,opt,name=worst,proto3" json:"worst,omitempty"`                           // the guest with the longest gap
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SiteLoss) Reset() {
+	*x = SiteLoss{}
+	mi := &file_holdfast_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SiteLoss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SiteLoss) ProtoMessage() {}
+
+func (x *SiteLoss) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SiteLoss.ProtoReflect.Descriptor instead.
+func (*SiteLoss) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SiteLoss) GetGuests() int64 {
+	if x != nil {
+		return x.Guests
+	}
+	return 0
+}
+
+func (x *SiteLoss) GetSent() int64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *SiteLoss) GetLost() int64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *SiteLoss) GetLongestMs() int64 {
+	if x != nil {
+		return x.LongestMs
+	}
+	return 0
+}
+
+func (x *SiteLoss) GetWorst() string {
+	if x != nil {
+		return x.Worst
+	}
+	return ""
+}
+
 type GetStepOutputRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -487,7 +833,7 @@ type GetStepOutputRequest struct {
 
 func (x *GetStepOutputRequest) Reset() {
 	*x = GetStepOutputRequest{}
-	mi := &file_holdfast_proto_msgTypes[8]
+	mi := &file_holdfast_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +845,7 @@ func (x *GetStepOutputRequest) String() string {
 func (*GetStepOutputRequest) ProtoMessage() {}
 
 func (x *GetStepOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[8]
+	mi := &file_holdfast_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +858,7 @@ func (x *GetStepOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStepOutputRequest.ProtoReflect.Descriptor instead.
 func (*GetStepOutputRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetStepOutputRequest) GetJob() string {
@@ -543,7 +889,7 @@ type GetStepOutputResponse struct {
 
 func (x *GetStepOutputResponse) Reset() {
 	*x = GetStepOutputResponse{}
-	mi := &file_holdfast_proto_msgTypes[9]
+	mi := &file_holdfast_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -555,7 +901,7 @@ func (x *GetStepOutputResponse) String() string {
 func (*GetStepOutputResponse) ProtoMessage() {}
 
 func (x *GetStepOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[9]
+	mi := &file_holdfast_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -568,7 +914,7 @@ func (x *GetStepOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStepOutputResponse.ProtoReflect.Descriptor instead.
 func (*GetStepOutputResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetStepOutputResponse) GetHost() string {
@@ -631,7 +977,7 @@ type StepPart struct {
 
 func (x *StepPart) Reset() {
 	*x = StepPart{}
-	mi := &file_holdfast_proto_msgTypes[10]
+	mi := &file_holdfast_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +989,7 @@ func (x *StepPart) String() string {
 func (*StepPart) ProtoMessage() {}
 
 func (x *StepPart) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[10]
+	mi := &file_holdfast_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +1002,7 @@ func (x *StepPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepPart.ProtoReflect.Descriptor instead.
 func (*StepPart) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StepPart) GetName() string {
@@ -733,7 +1079,7 @@ type CompareFilesRequest struct {
 
 func (x *CompareFilesRequest) Reset() {
 	*x = CompareFilesRequest{}
-	mi := &file_holdfast_proto_msgTypes[11]
+	mi := &file_holdfast_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +1091,7 @@ func (x *CompareFilesRequest) String() string {
 func (*CompareFilesRequest) ProtoMessage() {}
 
 func (x *CompareFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[11]
+	mi := &file_holdfast_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +1104,7 @@ func (x *CompareFilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareFilesRequest.ProtoReflect.Descriptor instead.
 func (*CompareFilesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CompareFilesRequest) GetHost() string {
@@ -796,7 +1142,7 @@ type HostFile struct {
 
 func (x *HostFile) Reset() {
 	*x = HostFile{}
-	mi := &file_holdfast_proto_msgTypes[12]
+	mi := &file_holdfast_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +1154,7 @@ func (x *HostFile) String() string {
 func (*HostFile) ProtoMessage() {}
 
 func (x *HostFile) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[12]
+	mi := &file_holdfast_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +1167,7 @@ func (x *HostFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostFile.ProtoReflect.Descriptor instead.
 func (*HostFile) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HostFile) GetPath() string {
@@ -869,7 +1215,7 @@ type CompareFilesResponse struct {
 
 func (x *CompareFilesResponse) Reset() {
 	*x = CompareFilesResponse{}
-	mi := &file_holdfast_proto_msgTypes[13]
+	mi := &file_holdfast_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +1227,7 @@ func (x *CompareFilesResponse) String() string {
 func (*CompareFilesResponse) ProtoMessage() {}
 
 func (x *CompareFilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[13]
+	mi := &file_holdfast_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1240,7 @@ func (x *CompareFilesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareFilesResponse.ProtoReflect.Descriptor instead.
 func (*CompareFilesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CompareFilesResponse) GetSet() string {
@@ -928,7 +1274,7 @@ type ComparedFile struct {
 
 func (x *ComparedFile) Reset() {
 	*x = ComparedFile{}
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1286,7 @@ func (x *ComparedFile) String() string {
 func (*ComparedFile) ProtoMessage() {}
 
 func (x *ComparedFile) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1299,7 @@ func (x *ComparedFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComparedFile.ProtoReflect.Descriptor instead.
 func (*ComparedFile) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ComparedFile) GetPath() string {
@@ -1022,7 +1368,7 @@ type GetHostPortsRequest struct {
 
 func (x *GetHostPortsRequest) Reset() {
 	*x = GetHostPortsRequest{}
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1034,7 +1380,7 @@ func (x *GetHostPortsRequest) String() string {
 func (*GetHostPortsRequest) ProtoMessage() {}
 
 func (x *GetHostPortsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1047,7 +1393,7 @@ func (x *GetHostPortsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostPortsRequest.ProtoReflect.Descriptor instead.
 func (*GetHostPortsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetHostPortsRequest) GetHost() string {
@@ -1073,7 +1419,7 @@ type GetHostPortsResponse struct {
 
 func (x *GetHostPortsResponse) Reset() {
 	*x = GetHostPortsResponse{}
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1431,7 @@ func (x *GetHostPortsResponse) String() string {
 func (*GetHostPortsResponse) ProtoMessage() {}
 
 func (x *GetHostPortsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1444,7 @@ func (x *GetHostPortsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostPortsResponse.ProtoReflect.Descriptor instead.
 func (*GetHostPortsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetHostPortsResponse) GetPorts() []byte {
@@ -1119,7 +1465,7 @@ type WriteFilesRequest struct {
 
 func (x *WriteFilesRequest) Reset() {
 	*x = WriteFilesRequest{}
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1477,7 @@ func (x *WriteFilesRequest) String() string {
 func (*WriteFilesRequest) ProtoMessage() {}
 
 func (x *WriteFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1490,7 @@ func (x *WriteFilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFilesRequest.ProtoReflect.Descriptor instead.
 func (*WriteFilesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WriteFilesRequest) GetTitle() string {
@@ -1179,7 +1525,7 @@ type HostOrder struct {
 
 func (x *HostOrder) Reset() {
 	*x = HostOrder{}
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1537,7 @@ func (x *HostOrder) String() string {
 func (*HostOrder) ProtoMessage() {}
 
 func (x *HostOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1550,7 @@ func (x *HostOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostOrder.ProtoReflect.Descriptor instead.
 func (*HostOrder) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HostOrder) GetName() string {
@@ -1237,7 +1583,7 @@ type WriteFilesResponse struct {
 
 func (x *WriteFilesResponse) Reset() {
 	*x = WriteFilesResponse{}
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1595,7 @@ func (x *WriteFilesResponse) String() string {
 func (*WriteFilesResponse) ProtoMessage() {}
 
 func (x *WriteFilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1608,7 @@ func (x *WriteFilesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFilesResponse.ProtoReflect.Descriptor instead.
 func (*WriteFilesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WriteFilesResponse) GetJob() *Job {
@@ -1280,7 +1626,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1638,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1651,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_proto_rawDescGZIP(), []int{24}
 }
 
 type ListHostsResponse struct {
@@ -1317,7 +1663,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1675,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1688,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListHostsResponse) GetHosts() []*GuestHost {
@@ -1365,7 +1711,7 @@ type ListGuestsRequest struct {
 
 func (x *ListGuestsRequest) Reset() {
 	*x = ListGuestsRequest{}
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1377,7 +1723,7 @@ func (x *ListGuestsRequest) String() string {
 func (*ListGuestsRequest) ProtoMessage() {}
 
 func (x *ListGuestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1390,7 +1736,7 @@ func (x *ListGuestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGuestsRequest.ProtoReflect.Descriptor instead.
 func (*ListGuestsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListGuestsRequest) GetSearch() string {
@@ -1439,7 +1785,7 @@ type ListGuestsResponse struct {
 
 func (x *ListGuestsResponse) Reset() {
 	*x = ListGuestsResponse{}
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1797,7 @@ func (x *ListGuestsResponse) String() string {
 func (*ListGuestsResponse) ProtoMessage() {}
 
 func (x *ListGuestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1810,7 @@ func (x *ListGuestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGuestsResponse.ProtoReflect.Descriptor instead.
 func (*ListGuestsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListGuestsResponse) GetGuests() []*Guest {
@@ -1509,7 +1855,7 @@ type Guest struct {
 
 func (x *Guest) Reset() {
 	*x = Guest{}
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1867,7 @@ func (x *Guest) String() string {
 func (*Guest) ProtoMessage() {}
 
 func (x *Guest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1880,7 @@ func (x *Guest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Guest.ProtoReflect.Descriptor instead.
 func (*Guest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Guest) GetName() string {
@@ -1631,7 +1977,7 @@ type ForgetHostRequest struct {
 
 func (x *ForgetHostRequest) Reset() {
 	*x = ForgetHostRequest{}
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1989,7 @@ func (x *ForgetHostRequest) String() string {
 func (*ForgetHostRequest) ProtoMessage() {}
 
 func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +2002,7 @@ func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostRequest.ProtoReflect.Descriptor instead.
 func (*ForgetHostRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ForgetHostRequest) GetHost() string {
@@ -1681,7 +2027,7 @@ type ForgetHostResponse struct {
 
 func (x *ForgetHostResponse) Reset() {
 	*x = ForgetHostResponse{}
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +2039,7 @@ func (x *ForgetHostResponse) String() string {
 func (*ForgetHostResponse) ProtoMessage() {}
 
 func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +2052,7 @@ func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostResponse.ProtoReflect.Descriptor instead.
 func (*ForgetHostResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
 }
 
 // GuestHost is a host as its own reports tell of it.
@@ -1726,7 +2072,7 @@ type GuestHost struct {
 
 func (x *GuestHost) Reset() {
 	*x = GuestHost{}
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +2084,7 @@ func (x *GuestHost) String() string {
 func (*GuestHost) ProtoMessage() {}
 
 func (x *GuestHost) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +2097,7 @@ func (x *GuestHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuestHost.ProtoReflect.Descriptor instead.
 func (*GuestHost) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GuestHost) GetName() string {
@@ -1824,7 +2170,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2182,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2195,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Certificate) GetWhich() string {
@@ -1896,7 +2242,7 @@ type RenewCertificatesRequest struct {
 
 func (x *RenewCertificatesRequest) Reset() {
 	*x = RenewCertificatesRequest{}
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2254,7 @@ func (x *RenewCertificatesRequest) String() string {
 func (*RenewCertificatesRequest) ProtoMessage() {}
 
 func (x *RenewCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2267,7 @@ func (x *RenewCertificatesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCertificatesRequest.ProtoReflect.Descriptor instead.
 func (*RenewCertificatesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RenewCertificatesRequest) GetHost() string {
@@ -1940,7 +2286,7 @@ type RenewCertificatesResponse struct {
 
 func (x *RenewCertificatesResponse) Reset() {
 	*x = RenewCertificatesResponse{}
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2298,7 @@ func (x *RenewCertificatesResponse) String() string {
 func (*RenewCertificatesResponse) ProtoMessage() {}
 
 func (x *RenewCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2311,7 @@ func (x *RenewCertificatesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCertificatesResponse.ProtoReflect.Descriptor instead.
 func (*RenewCertificatesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RenewCertificatesResponse) GetCertificates() []*Certificate {
@@ -1983,7 +2329,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2341,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2354,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 type ListJobsResponse struct {
@@ -2020,7 +2366,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2378,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2391,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -2064,7 +2410,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2422,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2435,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetJobRequest) GetId() string {
@@ -2108,7 +2454,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2466,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2479,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -2155,7 +2501,7 @@ type CommandJobRequest struct {
 
 func (x *CommandJobRequest) Reset() {
 	*x = CommandJobRequest{}
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2513,7 @@ func (x *CommandJobRequest) String() string {
 func (*CommandJobRequest) ProtoMessage() {}
 
 func (x *CommandJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2526,7 @@ func (x *CommandJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandJobRequest.ProtoReflect.Descriptor instead.
 func (*CommandJobRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CommandJobRequest) GetId() string {
@@ -2220,7 +2566,7 @@ type CommandJobResponse struct {
 
 func (x *CommandJobResponse) Reset() {
 	*x = CommandJobResponse{}
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2232,7 +2578,7 @@ func (x *CommandJobResponse) String() string {
 func (*CommandJobResponse) ProtoMessage() {}
 
 func (x *CommandJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2245,7 +2591,7 @@ func (x *CommandJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandJobResponse.ProtoReflect.Descriptor instead.
 func (*CommandJobResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CommandJobResponse) GetJob() *Job {
@@ -2276,7 +2622,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2634,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2647,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Job) GetId() string {
@@ -2406,7 +2752,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2418,7 +2764,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2431,7 +2777,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Reason) GetCode() string {
@@ -2470,7 +2816,7 @@ type JobStep struct {
 
 func (x *JobStep) Reset() {
 	*x = JobStep{}
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2828,7 @@ func (x *JobStep) String() string {
 func (*JobStep) ProtoMessage() {}
 
 func (x *JobStep) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2841,7 @@ func (x *JobStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStep.ProtoReflect.Descriptor instead.
 func (*JobStep) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *JobStep) GetId() string {
@@ -2604,7 +2950,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +2962,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +2975,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_proto_rawDescGZIP(), []int{44}
 }
 
 type GetStatusResponse struct {
@@ -2641,7 +2987,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2653,7 +2999,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2666,7 +3012,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetStatusResponse) GetStatus() *Status {
@@ -2684,7 +3030,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +3042,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +3055,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
 }
 
 type WatchStatusResponse struct {
@@ -2721,7 +3067,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +3079,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +3092,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WatchStatusResponse) GetStatus() *Status {
@@ -2767,7 +3113,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +3125,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +3138,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *StartRequest) GetIdempotencyKey() string {
@@ -2810,7 +3156,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +3168,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +3181,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 type StopRequest struct {
@@ -2848,7 +3194,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +3206,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +3219,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *StopRequest) GetIdempotencyKey() string {
@@ -2898,7 +3244,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2910,7 +3256,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2923,7 +3269,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 type MigrateRequest struct {
@@ -2936,7 +3282,7 @@ type MigrateRequest struct {
 
 func (x *MigrateRequest) Reset() {
 	*x = MigrateRequest{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2948,7 +3294,7 @@ func (x *MigrateRequest) String() string {
 func (*MigrateRequest) ProtoMessage() {}
 
 func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2961,7 +3307,7 @@ func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateRequest.ProtoReflect.Descriptor instead.
 func (*MigrateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MigrateRequest) GetIdempotencyKey() string {
@@ -2992,7 +3338,7 @@ type MigrateResponse struct {
 
 func (x *MigrateResponse) Reset() {
 	*x = MigrateResponse{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3004,7 +3350,7 @@ func (x *MigrateResponse) String() string {
 func (*MigrateResponse) ProtoMessage() {}
 
 func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3017,7 +3363,7 @@ func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateResponse.ProtoReflect.Descriptor instead.
 func (*MigrateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MigrateResponse) GetPercent() int64 {
@@ -3071,7 +3417,7 @@ type CancelMigrationRequest struct {
 
 func (x *CancelMigrationRequest) Reset() {
 	*x = CancelMigrationRequest{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3083,7 +3429,7 @@ func (x *CancelMigrationRequest) String() string {
 func (*CancelMigrationRequest) ProtoMessage() {}
 
 func (x *CancelMigrationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3096,7 +3442,7 @@ func (x *CancelMigrationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMigrationRequest.ProtoReflect.Descriptor instead.
 func (*CancelMigrationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CancelMigrationRequest) GetIdempotencyKey() string {
@@ -3118,7 +3464,7 @@ type CancelMigrationResponse struct {
 
 func (x *CancelMigrationResponse) Reset() {
 	*x = CancelMigrationResponse{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3130,7 +3476,7 @@ func (x *CancelMigrationResponse) String() string {
 func (*CancelMigrationResponse) ProtoMessage() {}
 
 func (x *CancelMigrationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3143,7 +3489,7 @@ func (x *CancelMigrationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMigrationResponse.ProtoReflect.Descriptor instead.
 func (*CancelMigrationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CancelMigrationResponse) GetFrom() string {
@@ -3179,7 +3525,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3191,7 +3537,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3204,7 +3550,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListEventsRequest) GetAfter() int64 {
@@ -3231,7 +3577,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3243,7 +3589,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3256,7 +3602,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -3282,7 +3628,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +3640,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +3653,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WatchEventsRequest) GetAfter() int64 {
@@ -3327,7 +3673,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3339,7 +3685,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3352,7 +3698,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*Event {
@@ -3379,7 +3725,7 @@ type ConfirmOffRequest struct {
 
 func (x *ConfirmOffRequest) Reset() {
 	*x = ConfirmOffRequest{}
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +3737,7 @@ func (x *ConfirmOffRequest) String() string {
 func (*ConfirmOffRequest) ProtoMessage() {}
 
 func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3404,7 +3750,7 @@ func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmOffRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ConfirmOffRequest) GetIdempotencyKey() string {
@@ -3429,7 +3775,7 @@ type ConfirmOffResponse struct {
 
 func (x *ConfirmOffResponse) Reset() {
 	*x = ConfirmOffResponse{}
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3787,7 @@ func (x *ConfirmOffResponse) String() string {
 func (*ConfirmOffResponse) ProtoMessage() {}
 
 func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3800,7 @@ func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmOffResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_proto_rawDescGZIP(), []int{61}
 }
 
 type SetMaintenanceRequest struct {
@@ -3468,7 +3814,7 @@ type SetMaintenanceRequest struct {
 
 func (x *SetMaintenanceRequest) Reset() {
 	*x = SetMaintenanceRequest{}
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3480,7 +3826,7 @@ func (x *SetMaintenanceRequest) String() string {
 func (*SetMaintenanceRequest) ProtoMessage() {}
 
 func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3493,7 +3839,7 @@ func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *SetMaintenanceRequest) GetIdempotencyKey() string {
@@ -3525,7 +3871,7 @@ type SetMaintenanceResponse struct {
 
 func (x *SetMaintenanceResponse) Reset() {
 	*x = SetMaintenanceResponse{}
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3537,7 +3883,7 @@ func (x *SetMaintenanceResponse) String() string {
 func (*SetMaintenanceResponse) ProtoMessage() {}
 
 func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3550,7 +3896,7 @@ func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_proto_rawDescGZIP(), []int{63}
 }
 
 type GetStoreStatusRequest struct {
@@ -3561,7 +3907,7 @@ type GetStoreStatusRequest struct {
 
 func (x *GetStoreStatusRequest) Reset() {
 	*x = GetStoreStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3573,7 +3919,7 @@ func (x *GetStoreStatusRequest) String() string {
 func (*GetStoreStatusRequest) ProtoMessage() {}
 
 func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3586,7 +3932,7 @@ func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_proto_rawDescGZIP(), []int{64}
 }
 
 type GetStoreStatusResponse struct {
@@ -3600,7 +3946,7 @@ type GetStoreStatusResponse struct {
 
 func (x *GetStoreStatusResponse) Reset() {
 	*x = GetStoreStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3612,7 +3958,7 @@ func (x *GetStoreStatusResponse) String() string {
 func (*GetStoreStatusResponse) ProtoMessage() {}
 
 func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3625,7 +3971,7 @@ func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetStoreStatusResponse) GetGeneration() uint64 {
@@ -3657,7 +4003,7 @@ type BackUpStoreRequest struct {
 
 func (x *BackUpStoreRequest) Reset() {
 	*x = BackUpStoreRequest{}
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3669,7 +4015,7 @@ func (x *BackUpStoreRequest) String() string {
 func (*BackUpStoreRequest) ProtoMessage() {}
 
 func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3682,7 +4028,7 @@ func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreRequest.ProtoReflect.Descriptor instead.
 func (*BackUpStoreRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_proto_rawDescGZIP(), []int{66}
 }
 
 type BackUpStoreResponse struct {
@@ -3694,7 +4040,7 @@ type BackUpStoreResponse struct {
 
 func (x *BackUpStoreResponse) Reset() {
 	*x = BackUpStoreResponse{}
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3706,7 +4052,7 @@ func (x *BackUpStoreResponse) String() string {
 func (*BackUpStoreResponse) ProtoMessage() {}
 
 func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3719,7 +4065,7 @@ func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreResponse.ProtoReflect.Descriptor instead.
 func (*BackUpStoreResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *BackUpStoreResponse) GetBackup() *Backup {
@@ -3749,7 +4095,7 @@ type StoreMember struct {
 
 func (x *StoreMember) Reset() {
 	*x = StoreMember{}
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3761,7 +4107,7 @@ func (x *StoreMember) String() string {
 func (*StoreMember) ProtoMessage() {}
 
 func (x *StoreMember) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3774,7 +4120,7 @@ func (x *StoreMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
 func (*StoreMember) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *StoreMember) GetName() string {
@@ -3873,7 +4219,7 @@ type Backup struct {
 
 func (x *Backup) Reset() {
 	*x = Backup{}
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3885,7 +4231,7 @@ func (x *Backup) String() string {
 func (*Backup) ProtoMessage() {}
 
 func (x *Backup) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3898,7 +4244,7 @@ func (x *Backup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backup.ProtoReflect.Descriptor instead.
 func (*Backup) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Backup) GetFile() string {
@@ -3937,7 +4283,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3949,7 +4295,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3962,7 +4308,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_proto_rawDescGZIP(), []int{70}
 }
 
 type GetVersionResponse struct {
@@ -3977,7 +4323,7 @@ type GetVersionResponse struct {
 
 func (x *GetVersionResponse) Reset() {
 	*x = GetVersionResponse{}
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3989,7 +4335,7 @@ func (x *GetVersionResponse) String() string {
 func (*GetVersionResponse) ProtoMessage() {}
 
 func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4002,7 +4348,7 @@ func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionResponse.ProtoReflect.Descriptor instead.
 func (*GetVersionResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetVersionResponse) GetVersion() string {
@@ -4043,7 +4389,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4055,7 +4401,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4068,7 +4414,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ErrorDetail) GetRemedy() string {
@@ -4088,7 +4434,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4100,7 +4446,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4113,7 +4459,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Epoch) GetGen() uint64 {
@@ -4144,7 +4490,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4156,7 +4502,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4169,7 +4515,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Proof) GetKind() string {
@@ -4235,7 +4581,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_holdfast_proto_msgTypes[71]
+	mi := &file_holdfast_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4247,7 +4593,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[71]
+	mi := &file_holdfast_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4260,7 +4606,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Owner) GetResource() string {
@@ -4365,7 +4711,7 @@ type OwnerReason struct {
 
 func (x *OwnerReason) Reset() {
 	*x = OwnerReason{}
-	mi := &file_holdfast_proto_msgTypes[72]
+	mi := &file_holdfast_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4377,7 +4723,7 @@ func (x *OwnerReason) String() string {
 func (*OwnerReason) ProtoMessage() {}
 
 func (x *OwnerReason) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[72]
+	mi := &file_holdfast_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4390,7 +4736,7 @@ func (x *OwnerReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerReason.ProtoReflect.Descriptor instead.
 func (*OwnerReason) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *OwnerReason) GetCode() string {
@@ -4417,7 +4763,7 @@ type OwnerReasonArgs struct {
 
 func (x *OwnerReasonArgs) Reset() {
 	*x = OwnerReasonArgs{}
-	mi := &file_holdfast_proto_msgTypes[73]
+	mi := &file_holdfast_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4429,7 +4775,7 @@ func (x *OwnerReasonArgs) String() string {
 func (*OwnerReasonArgs) ProtoMessage() {}
 
 func (x *OwnerReasonArgs) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[73]
+	mi := &file_holdfast_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4442,7 +4788,7 @@ func (x *OwnerReasonArgs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerReasonArgs.ProtoReflect.Descriptor instead.
 func (*OwnerReasonArgs) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{73}
+	return file_holdfast_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *OwnerReasonArgs) GetHost() string {
@@ -4473,7 +4819,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_holdfast_proto_msgTypes[74]
+	mi := &file_holdfast_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4485,7 +4831,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[74]
+	mi := &file_holdfast_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4498,7 +4844,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{74}
+	return file_holdfast_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Want) GetRun() bool {
@@ -4554,7 +4900,7 @@ type Off struct {
 
 func (x *Off) Reset() {
 	*x = Off{}
-	mi := &file_holdfast_proto_msgTypes[75]
+	mi := &file_holdfast_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4566,7 +4912,7 @@ func (x *Off) String() string {
 func (*Off) ProtoMessage() {}
 
 func (x *Off) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[75]
+	mi := &file_holdfast_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4579,7 +4925,7 @@ func (x *Off) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Off.ProtoReflect.Descriptor instead.
 func (*Off) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{75}
+	return file_holdfast_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Off) GetHost() string {
@@ -4633,7 +4979,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_holdfast_proto_msgTypes[76]
+	mi := &file_holdfast_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4645,7 +4991,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[76]
+	mi := &file_holdfast_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4658,7 +5004,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{76}
+	return file_holdfast_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *Host) GetName() string {
@@ -4827,7 +5173,7 @@ type HostStatus struct {
 
 func (x *HostStatus) Reset() {
 	*x = HostStatus{}
-	mi := &file_holdfast_proto_msgTypes[77]
+	mi := &file_holdfast_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4839,7 +5185,7 @@ func (x *HostStatus) String() string {
 func (*HostStatus) ProtoMessage() {}
 
 func (x *HostStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[77]
+	mi := &file_holdfast_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4852,7 +5198,7 @@ func (x *HostStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatus.ProtoReflect.Descriptor instead.
 func (*HostStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{77}
+	return file_holdfast_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *HostStatus) GetHost() *Host {
@@ -4896,7 +5242,7 @@ type Takeover struct {
 
 func (x *Takeover) Reset() {
 	*x = Takeover{}
-	mi := &file_holdfast_proto_msgTypes[78]
+	mi := &file_holdfast_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4908,7 +5254,7 @@ func (x *Takeover) String() string {
 func (*Takeover) ProtoMessage() {}
 
 func (x *Takeover) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[78]
+	mi := &file_holdfast_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4921,7 +5267,7 @@ func (x *Takeover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Takeover.ProtoReflect.Descriptor instead.
 func (*Takeover) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{78}
+	return file_holdfast_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Takeover) GetPossible() bool {
@@ -4971,7 +5317,7 @@ type FenceCheck struct {
 
 func (x *FenceCheck) Reset() {
 	*x = FenceCheck{}
-	mi := &file_holdfast_proto_msgTypes[79]
+	mi := &file_holdfast_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4983,7 +5329,7 @@ func (x *FenceCheck) String() string {
 func (*FenceCheck) ProtoMessage() {}
 
 func (x *FenceCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[79]
+	mi := &file_holdfast_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4996,7 +5342,7 @@ func (x *FenceCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceCheck.ProtoReflect.Descriptor instead.
 func (*FenceCheck) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{79}
+	return file_holdfast_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *FenceCheck) GetHost() string {
@@ -5037,7 +5383,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_holdfast_proto_msgTypes[80]
+	mi := &file_holdfast_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5049,7 +5395,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[80]
+	mi := &file_holdfast_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5062,7 +5408,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{80}
+	return file_holdfast_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Timings) GetLeaseNs() int64 {
@@ -5157,7 +5503,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_holdfast_proto_msgTypes[81]
+	mi := &file_holdfast_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5169,7 +5515,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[81]
+	mi := &file_holdfast_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5182,7 +5528,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{81}
+	return file_holdfast_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Status) GetTimeNs() int64 {
@@ -5351,7 +5697,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[82]
+	mi := &file_holdfast_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5363,7 +5709,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[82]
+	mi := &file_holdfast_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5376,7 +5722,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{82}
+	return file_holdfast_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *Event) GetTimeNs() int64 {
@@ -5465,7 +5811,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_holdfast_proto_msgTypes[83]
+	mi := &file_holdfast_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5477,7 +5823,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[83]
+	mi := &file_holdfast_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5490,7 +5836,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{83}
+	return file_holdfast_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *GetConfigRequest) GetNumber() int64 {
@@ -5509,7 +5855,7 @@ type GetConfigResponse struct {
 
 func (x *GetConfigResponse) Reset() {
 	*x = GetConfigResponse{}
-	mi := &file_holdfast_proto_msgTypes[84]
+	mi := &file_holdfast_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5521,7 +5867,7 @@ func (x *GetConfigResponse) String() string {
 func (*GetConfigResponse) ProtoMessage() {}
 
 func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[84]
+	mi := &file_holdfast_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5534,7 +5880,7 @@ func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetConfigResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{84}
+	return file_holdfast_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *GetConfigResponse) GetRevision() *ConfigRevision {
@@ -5552,7 +5898,7 @@ type ListConfigsRequest struct {
 
 func (x *ListConfigsRequest) Reset() {
 	*x = ListConfigsRequest{}
-	mi := &file_holdfast_proto_msgTypes[85]
+	mi := &file_holdfast_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5564,7 +5910,7 @@ func (x *ListConfigsRequest) String() string {
 func (*ListConfigsRequest) ProtoMessage() {}
 
 func (x *ListConfigsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[85]
+	mi := &file_holdfast_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5577,7 +5923,7 @@ func (x *ListConfigsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigsRequest.ProtoReflect.Descriptor instead.
 func (*ListConfigsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{85}
+	return file_holdfast_proto_rawDescGZIP(), []int{89}
 }
 
 type ListConfigsResponse struct {
@@ -5589,7 +5935,7 @@ type ListConfigsResponse struct {
 
 func (x *ListConfigsResponse) Reset() {
 	*x = ListConfigsResponse{}
-	mi := &file_holdfast_proto_msgTypes[86]
+	mi := &file_holdfast_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5601,7 +5947,7 @@ func (x *ListConfigsResponse) String() string {
 func (*ListConfigsResponse) ProtoMessage() {}
 
 func (x *ListConfigsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[86]
+	mi := &file_holdfast_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5614,7 +5960,7 @@ func (x *ListConfigsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigsResponse.ProtoReflect.Descriptor instead.
 func (*ListConfigsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{86}
+	return file_holdfast_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ListConfigsResponse) GetRevisions() []*ConfigRevision {
@@ -5638,7 +5984,7 @@ type ConfigRevision struct {
 
 func (x *ConfigRevision) Reset() {
 	*x = ConfigRevision{}
-	mi := &file_holdfast_proto_msgTypes[87]
+	mi := &file_holdfast_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5650,7 +5996,7 @@ func (x *ConfigRevision) String() string {
 func (*ConfigRevision) ProtoMessage() {}
 
 func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[87]
+	mi := &file_holdfast_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5663,7 +6009,7 @@ func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRevision.ProtoReflect.Descriptor instead.
 func (*ConfigRevision) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{87}
+	return file_holdfast_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ConfigRevision) GetNumber() int64 {
@@ -5722,7 +6068,7 @@ type ImportConfigRequest struct {
 
 func (x *ImportConfigRequest) Reset() {
 	*x = ImportConfigRequest{}
-	mi := &file_holdfast_proto_msgTypes[88]
+	mi := &file_holdfast_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5734,7 +6080,7 @@ func (x *ImportConfigRequest) String() string {
 func (*ImportConfigRequest) ProtoMessage() {}
 
 func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[88]
+	mi := &file_holdfast_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5747,7 +6093,7 @@ func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigRequest.ProtoReflect.Descriptor instead.
 func (*ImportConfigRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{88}
+	return file_holdfast_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ImportConfigRequest) GetIdempotencyKey() string {
@@ -5803,7 +6149,7 @@ type ImportConfigResponse struct {
 
 func (x *ImportConfigResponse) Reset() {
 	*x = ImportConfigResponse{}
-	mi := &file_holdfast_proto_msgTypes[89]
+	mi := &file_holdfast_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5815,7 +6161,7 @@ func (x *ImportConfigResponse) String() string {
 func (*ImportConfigResponse) ProtoMessage() {}
 
 func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[89]
+	mi := &file_holdfast_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5828,7 +6174,7 @@ func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigResponse.ProtoReflect.Descriptor instead.
 func (*ImportConfigResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{89}
+	return file_holdfast_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ImportConfigResponse) GetNumber() int64 {
@@ -5865,7 +6211,7 @@ type ConfigChange struct {
 
 func (x *ConfigChange) Reset() {
 	*x = ConfigChange{}
-	mi := &file_holdfast_proto_msgTypes[90]
+	mi := &file_holdfast_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5877,7 +6223,7 @@ func (x *ConfigChange) String() string {
 func (*ConfigChange) ProtoMessage() {}
 
 func (x *ConfigChange) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[90]
+	mi := &file_holdfast_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5890,7 +6236,7 @@ func (x *ConfigChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
 func (*ConfigChange) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{90}
+	return file_holdfast_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ConfigChange) GetPath() string {
@@ -5937,7 +6283,7 @@ type ResetPasswordRequest struct {
 
 func (x *ResetPasswordRequest) Reset() {
 	*x = ResetPasswordRequest{}
-	mi := &file_holdfast_proto_msgTypes[91]
+	mi := &file_holdfast_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5949,7 +6295,7 @@ func (x *ResetPasswordRequest) String() string {
 func (*ResetPasswordRequest) ProtoMessage() {}
 
 func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[91]
+	mi := &file_holdfast_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5962,7 +6308,7 @@ func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{91}
+	return file_holdfast_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ResetPasswordRequest) GetPassword() string {
@@ -5983,7 +6329,7 @@ type ResetPasswordResponse struct {
 
 func (x *ResetPasswordResponse) Reset() {
 	*x = ResetPasswordResponse{}
-	mi := &file_holdfast_proto_msgTypes[92]
+	mi := &file_holdfast_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5995,7 +6341,7 @@ func (x *ResetPasswordResponse) String() string {
 func (*ResetPasswordResponse) ProtoMessage() {}
 
 func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[92]
+	mi := &file_holdfast_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6008,7 +6354,7 @@ func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{92}
+	return file_holdfast_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ResetPasswordResponse) GetHost() string {
@@ -6065,7 +6411,39 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x06column\x18\x02 \x01(\x03R\x06column\x12\x12\n" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12\x14\n" +
 	"\x05value\x18\x04 \x01(\tR\x05value\x12\x12\n" +
-	"\x04want\x18\x05 \x01(\tR\x04want\"<\n" +
+	"\x04want\x18\x05 \x01(\tR\x04want\"\x12\n" +
+	"\x10ListSitesRequest\"P\n" +
+	"\x11ListSitesResponse\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12'\n" +
+	"\x05sites\x18\x02 \x03(\v2\x11.holdfast.v1.SiteR\x05sites\"\xb6\x03\n" +
+	"\x04Site\x12\x12\n" +
+	"\x04site\x18\x01 \x01(\tR\x04site\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x14\n" +
+	"\x05needs\x18\x03 \x01(\bR\x05needs\x12\x16\n" +
+	"\x06server\x18\x04 \x01(\tR\x06server\x12\x10\n" +
+	"\x03job\x18\x05 \x01(\tR\x03job\x12\x14\n" +
+	"\x05stage\x18\x06 \x01(\tR\x05stage\x12\x12\n" +
+	"\x04step\x18\a \x01(\tR\x04step\x12\x18\n" +
+	"\apercent\x18\b \x01(\x03R\apercent\x12\x12\n" +
+	"\x04over\x18\t \x01(\x03R\x04over\x12\x14\n" +
+	"\x05steps\x18\n" +
+	" \x01(\x03R\x05steps\x12\x19\n" +
+	"\bsince_ns\x18\v \x01(\x03R\asinceNs\x12\x10\n" +
+	"\x03why\x18\f \x01(\tR\x03why\x12\x12\n" +
+	"\x04note\x18\r \x01(\tR\x04note\x12\x14\n" +
+	"\x05waits\x18\x0e \x03(\tR\x05waits\x12)\n" +
+	"\x04lost\x18\x0f \x01(\v2\x15.holdfast.v1.SiteLossR\x04lost\x12\x1c\n" +
+	"\n" +
+	"lost_at_ns\x18\x10 \x01(\x03R\blostAtNs\x12!\n" +
+	"\flost_unknown\x18\x11 \x01(\tR\vlostUnknown\x12\x13\n" +
+	"\x05at_ns\x18\x12 \x01(\x03R\x04atNs\"\x7f\n" +
+	"\bSiteLoss\x12\x16\n" +
+	"\x06guests\x18\x01 \x01(\x03R\x06guests\x12\x12\n" +
+	"\x04sent\x18\x02 \x01(\x03R\x04sent\x12\x12\n" +
+	"\x04lost\x18\x03 \x01(\x03R\x04lost\x12\x1d\n" +
+	"\n" +
+	"longest_ms\x18\x04 \x01(\x03R\tlongestMs\x12\x14\n" +
+	"\x05worst\x18\x05 \x01(\tR\x05worst\"<\n" +
 	"\x14GetStepOutputRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\"\xb4\x01\n" +
@@ -6513,12 +6891,13 @@ const file_holdfast_proto_rawDesc = "" +
 	"\vListConfigs\x12\x1f.holdfast.v1.ListConfigsRequest\x1a .holdfast.v1.ListConfigsResponse\x12S\n" +
 	"\fImportConfig\x12 .holdfast.v1.ImportConfigRequest\x1a!.holdfast.v1.ImportConfigResponse\x12V\n" +
 	"\rResetPassword\x12!.holdfast.v1.ResetPasswordRequest\x1a\".holdfast.v1.ResetPasswordResponse\x12b\n" +
-	"\x11RenewCertificates\x12%.holdfast.v1.RenewCertificatesRequest\x1a&.holdfast.v1.RenewCertificatesResponse2\xa1\b\n" +
+	"\x11RenewCertificates\x12%.holdfast.v1.RenewCertificatesRequest\x1a&.holdfast.v1.RenewCertificatesResponse2\xed\b\n" +
 	"\n" +
 	"JobService\x12J\n" +
 	"\tDrainHost\x12\x1d.holdfast.v1.DrainHostRequest\x1a\x1e.holdfast.v1.DrainHostResponse\x12V\n" +
 	"\rRunTransition\x12!.holdfast.v1.RunTransitionRequest\x1a\".holdfast.v1.RunTransitionResponse\x12Y\n" +
-	"\x0ePlanTransition\x12\".holdfast.v1.PlanTransitionRequest\x1a#.holdfast.v1.PlanTransitionResponse\x12S\n" +
+	"\x0ePlanTransition\x12\".holdfast.v1.PlanTransitionRequest\x1a#.holdfast.v1.PlanTransitionResponse\x12J\n" +
+	"\tListSites\x12\x1d.holdfast.v1.ListSitesRequest\x1a\x1e.holdfast.v1.ListSitesResponse\x12S\n" +
 	"\fCompareFiles\x12 .holdfast.v1.CompareFilesRequest\x1a!.holdfast.v1.CompareFilesResponse\x12M\n" +
 	"\n" +
 	"WriteFiles\x12\x1e.holdfast.v1.WriteFilesRequest\x1a\x1f.holdfast.v1.WriteFilesResponse\x12S\n" +
@@ -6546,7 +6925,7 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 95)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 99)
 var file_holdfast_proto_goTypes = []any{
 	(*DrainHostRequest)(nil),          // 0: holdfast.v1.DrainHostRequest
 	(*DrainHostResponse)(nil),         // 1: holdfast.v1.DrainHostResponse
@@ -6556,209 +6935,217 @@ var file_holdfast_proto_goTypes = []any{
 	(*PlanTransitionResponse)(nil),    // 5: holdfast.v1.PlanTransitionResponse
 	(*TransitionStep)(nil),            // 6: holdfast.v1.TransitionStep
 	(*FileFault)(nil),                 // 7: holdfast.v1.FileFault
-	(*GetStepOutputRequest)(nil),      // 8: holdfast.v1.GetStepOutputRequest
-	(*GetStepOutputResponse)(nil),     // 9: holdfast.v1.GetStepOutputResponse
-	(*StepPart)(nil),                  // 10: holdfast.v1.StepPart
-	(*CompareFilesRequest)(nil),       // 11: holdfast.v1.CompareFilesRequest
-	(*HostFile)(nil),                  // 12: holdfast.v1.HostFile
-	(*CompareFilesResponse)(nil),      // 13: holdfast.v1.CompareFilesResponse
-	(*ComparedFile)(nil),              // 14: holdfast.v1.ComparedFile
-	(*GetHostPortsRequest)(nil),       // 15: holdfast.v1.GetHostPortsRequest
-	(*GetHostPortsResponse)(nil),      // 16: holdfast.v1.GetHostPortsResponse
-	(*WriteFilesRequest)(nil),         // 17: holdfast.v1.WriteFilesRequest
-	(*HostOrder)(nil),                 // 18: holdfast.v1.HostOrder
-	(*WriteFilesResponse)(nil),        // 19: holdfast.v1.WriteFilesResponse
-	(*ListHostsRequest)(nil),          // 20: holdfast.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),         // 21: holdfast.v1.ListHostsResponse
-	(*ListGuestsRequest)(nil),         // 22: holdfast.v1.ListGuestsRequest
-	(*ListGuestsResponse)(nil),        // 23: holdfast.v1.ListGuestsResponse
-	(*Guest)(nil),                     // 24: holdfast.v1.Guest
-	(*ForgetHostRequest)(nil),         // 25: holdfast.v1.ForgetHostRequest
-	(*ForgetHostResponse)(nil),        // 26: holdfast.v1.ForgetHostResponse
-	(*GuestHost)(nil),                 // 27: holdfast.v1.GuestHost
-	(*Certificate)(nil),               // 28: holdfast.v1.Certificate
-	(*RenewCertificatesRequest)(nil),  // 29: holdfast.v1.RenewCertificatesRequest
-	(*RenewCertificatesResponse)(nil), // 30: holdfast.v1.RenewCertificatesResponse
-	(*ListJobsRequest)(nil),           // 31: holdfast.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),          // 32: holdfast.v1.ListJobsResponse
-	(*GetJobRequest)(nil),             // 33: holdfast.v1.GetJobRequest
-	(*GetJobResponse)(nil),            // 34: holdfast.v1.GetJobResponse
-	(*CommandJobRequest)(nil),         // 35: holdfast.v1.CommandJobRequest
-	(*CommandJobResponse)(nil),        // 36: holdfast.v1.CommandJobResponse
-	(*Job)(nil),                       // 37: holdfast.v1.Job
-	(*Reason)(nil),                    // 38: holdfast.v1.Reason
-	(*JobStep)(nil),                   // 39: holdfast.v1.JobStep
-	(*GetStatusRequest)(nil),          // 40: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),         // 41: holdfast.v1.GetStatusResponse
-	(*WatchStatusRequest)(nil),        // 42: holdfast.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),       // 43: holdfast.v1.WatchStatusResponse
-	(*StartRequest)(nil),              // 44: holdfast.v1.StartRequest
-	(*StartResponse)(nil),             // 45: holdfast.v1.StartResponse
-	(*StopRequest)(nil),               // 46: holdfast.v1.StopRequest
-	(*StopResponse)(nil),              // 47: holdfast.v1.StopResponse
-	(*MigrateRequest)(nil),            // 48: holdfast.v1.MigrateRequest
-	(*MigrateResponse)(nil),           // 49: holdfast.v1.MigrateResponse
-	(*CancelMigrationRequest)(nil),    // 50: holdfast.v1.CancelMigrationRequest
-	(*CancelMigrationResponse)(nil),   // 51: holdfast.v1.CancelMigrationResponse
-	(*ListEventsRequest)(nil),         // 52: holdfast.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),        // 53: holdfast.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),        // 54: holdfast.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),       // 55: holdfast.v1.WatchEventsResponse
-	(*ConfirmOffRequest)(nil),         // 56: holdfast.v1.ConfirmOffRequest
-	(*ConfirmOffResponse)(nil),        // 57: holdfast.v1.ConfirmOffResponse
-	(*SetMaintenanceRequest)(nil),     // 58: holdfast.v1.SetMaintenanceRequest
-	(*SetMaintenanceResponse)(nil),    // 59: holdfast.v1.SetMaintenanceResponse
-	(*GetStoreStatusRequest)(nil),     // 60: holdfast.v1.GetStoreStatusRequest
-	(*GetStoreStatusResponse)(nil),    // 61: holdfast.v1.GetStoreStatusResponse
-	(*BackUpStoreRequest)(nil),        // 62: holdfast.v1.BackUpStoreRequest
-	(*BackUpStoreResponse)(nil),       // 63: holdfast.v1.BackUpStoreResponse
-	(*StoreMember)(nil),               // 64: holdfast.v1.StoreMember
-	(*Backup)(nil),                    // 65: holdfast.v1.Backup
-	(*GetVersionRequest)(nil),         // 66: holdfast.v1.GetVersionRequest
-	(*GetVersionResponse)(nil),        // 67: holdfast.v1.GetVersionResponse
-	(*ErrorDetail)(nil),               // 68: holdfast.v1.ErrorDetail
-	(*Epoch)(nil),                     // 69: holdfast.v1.Epoch
-	(*Proof)(nil),                     // 70: holdfast.v1.Proof
-	(*Owner)(nil),                     // 71: holdfast.v1.Owner
-	(*OwnerReason)(nil),               // 72: holdfast.v1.OwnerReason
-	(*OwnerReasonArgs)(nil),           // 73: holdfast.v1.OwnerReasonArgs
-	(*Want)(nil),                      // 74: holdfast.v1.Want
-	(*Off)(nil),                       // 75: holdfast.v1.Off
-	(*Host)(nil),                      // 76: holdfast.v1.Host
-	(*HostStatus)(nil),                // 77: holdfast.v1.HostStatus
-	(*Takeover)(nil),                  // 78: holdfast.v1.Takeover
-	(*FenceCheck)(nil),                // 79: holdfast.v1.FenceCheck
-	(*Timings)(nil),                   // 80: holdfast.v1.Timings
-	(*Status)(nil),                    // 81: holdfast.v1.Status
-	(*Event)(nil),                     // 82: holdfast.v1.Event
-	(*GetConfigRequest)(nil),          // 83: holdfast.v1.GetConfigRequest
-	(*GetConfigResponse)(nil),         // 84: holdfast.v1.GetConfigResponse
-	(*ListConfigsRequest)(nil),        // 85: holdfast.v1.ListConfigsRequest
-	(*ListConfigsResponse)(nil),       // 86: holdfast.v1.ListConfigsResponse
-	(*ConfigRevision)(nil),            // 87: holdfast.v1.ConfigRevision
-	(*ImportConfigRequest)(nil),       // 88: holdfast.v1.ImportConfigRequest
-	(*ImportConfigResponse)(nil),      // 89: holdfast.v1.ImportConfigResponse
-	(*ConfigChange)(nil),              // 90: holdfast.v1.ConfigChange
-	(*ResetPasswordRequest)(nil),      // 91: holdfast.v1.ResetPasswordRequest
-	(*ResetPasswordResponse)(nil),     // 92: holdfast.v1.ResetPasswordResponse
-	nil,                               // 93: holdfast.v1.Reason.ArgsEntry
-	nil,                               // 94: holdfast.v1.Status.LabelsEntry
+	(*ListSitesRequest)(nil),          // 8: holdfast.v1.ListSitesRequest
+	(*ListSitesResponse)(nil),         // 9: holdfast.v1.ListSitesResponse
+	(*Site)(nil),                      // 10: holdfast.v1.Site
+	(*SiteLoss)(nil),                  // 11: holdfast.v1.SiteLoss
+	(*GetStepOutputRequest)(nil),      // 12: holdfast.v1.GetStepOutputRequest
+	(*GetStepOutputResponse)(nil),     // 13: holdfast.v1.GetStepOutputResponse
+	(*StepPart)(nil),                  // 14: holdfast.v1.StepPart
+	(*CompareFilesRequest)(nil),       // 15: holdfast.v1.CompareFilesRequest
+	(*HostFile)(nil),                  // 16: holdfast.v1.HostFile
+	(*CompareFilesResponse)(nil),      // 17: holdfast.v1.CompareFilesResponse
+	(*ComparedFile)(nil),              // 18: holdfast.v1.ComparedFile
+	(*GetHostPortsRequest)(nil),       // 19: holdfast.v1.GetHostPortsRequest
+	(*GetHostPortsResponse)(nil),      // 20: holdfast.v1.GetHostPortsResponse
+	(*WriteFilesRequest)(nil),         // 21: holdfast.v1.WriteFilesRequest
+	(*HostOrder)(nil),                 // 22: holdfast.v1.HostOrder
+	(*WriteFilesResponse)(nil),        // 23: holdfast.v1.WriteFilesResponse
+	(*ListHostsRequest)(nil),          // 24: holdfast.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),         // 25: holdfast.v1.ListHostsResponse
+	(*ListGuestsRequest)(nil),         // 26: holdfast.v1.ListGuestsRequest
+	(*ListGuestsResponse)(nil),        // 27: holdfast.v1.ListGuestsResponse
+	(*Guest)(nil),                     // 28: holdfast.v1.Guest
+	(*ForgetHostRequest)(nil),         // 29: holdfast.v1.ForgetHostRequest
+	(*ForgetHostResponse)(nil),        // 30: holdfast.v1.ForgetHostResponse
+	(*GuestHost)(nil),                 // 31: holdfast.v1.GuestHost
+	(*Certificate)(nil),               // 32: holdfast.v1.Certificate
+	(*RenewCertificatesRequest)(nil),  // 33: holdfast.v1.RenewCertificatesRequest
+	(*RenewCertificatesResponse)(nil), // 34: holdfast.v1.RenewCertificatesResponse
+	(*ListJobsRequest)(nil),           // 35: holdfast.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),          // 36: holdfast.v1.ListJobsResponse
+	(*GetJobRequest)(nil),             // 37: holdfast.v1.GetJobRequest
+	(*GetJobResponse)(nil),            // 38: holdfast.v1.GetJobResponse
+	(*CommandJobRequest)(nil),         // 39: holdfast.v1.CommandJobRequest
+	(*CommandJobResponse)(nil),        // 40: holdfast.v1.CommandJobResponse
+	(*Job)(nil),                       // 41: holdfast.v1.Job
+	(*Reason)(nil),                    // 42: holdfast.v1.Reason
+	(*JobStep)(nil),                   // 43: holdfast.v1.JobStep
+	(*GetStatusRequest)(nil),          // 44: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),         // 45: holdfast.v1.GetStatusResponse
+	(*WatchStatusRequest)(nil),        // 46: holdfast.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),       // 47: holdfast.v1.WatchStatusResponse
+	(*StartRequest)(nil),              // 48: holdfast.v1.StartRequest
+	(*StartResponse)(nil),             // 49: holdfast.v1.StartResponse
+	(*StopRequest)(nil),               // 50: holdfast.v1.StopRequest
+	(*StopResponse)(nil),              // 51: holdfast.v1.StopResponse
+	(*MigrateRequest)(nil),            // 52: holdfast.v1.MigrateRequest
+	(*MigrateResponse)(nil),           // 53: holdfast.v1.MigrateResponse
+	(*CancelMigrationRequest)(nil),    // 54: holdfast.v1.CancelMigrationRequest
+	(*CancelMigrationResponse)(nil),   // 55: holdfast.v1.CancelMigrationResponse
+	(*ListEventsRequest)(nil),         // 56: holdfast.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),        // 57: holdfast.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),        // 58: holdfast.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),       // 59: holdfast.v1.WatchEventsResponse
+	(*ConfirmOffRequest)(nil),         // 60: holdfast.v1.ConfirmOffRequest
+	(*ConfirmOffResponse)(nil),        // 61: holdfast.v1.ConfirmOffResponse
+	(*SetMaintenanceRequest)(nil),     // 62: holdfast.v1.SetMaintenanceRequest
+	(*SetMaintenanceResponse)(nil),    // 63: holdfast.v1.SetMaintenanceResponse
+	(*GetStoreStatusRequest)(nil),     // 64: holdfast.v1.GetStoreStatusRequest
+	(*GetStoreStatusResponse)(nil),    // 65: holdfast.v1.GetStoreStatusResponse
+	(*BackUpStoreRequest)(nil),        // 66: holdfast.v1.BackUpStoreRequest
+	(*BackUpStoreResponse)(nil),       // 67: holdfast.v1.BackUpStoreResponse
+	(*StoreMember)(nil),               // 68: holdfast.v1.StoreMember
+	(*Backup)(nil),                    // 69: holdfast.v1.Backup
+	(*GetVersionRequest)(nil),         // 70: holdfast.v1.GetVersionRequest
+	(*GetVersionResponse)(nil),        // 71: holdfast.v1.GetVersionResponse
+	(*ErrorDetail)(nil),               // 72: holdfast.v1.ErrorDetail
+	(*Epoch)(nil),                     // 73: holdfast.v1.Epoch
+	(*Proof)(nil),                     // 74: holdfast.v1.Proof
+	(*Owner)(nil),                     // 75: holdfast.v1.Owner
+	(*OwnerReason)(nil),               // 76: holdfast.v1.OwnerReason
+	(*OwnerReasonArgs)(nil),           // 77: holdfast.v1.OwnerReasonArgs
+	(*Want)(nil),                      // 78: holdfast.v1.Want
+	(*Off)(nil),                       // 79: holdfast.v1.Off
+	(*Host)(nil),                      // 80: holdfast.v1.Host
+	(*HostStatus)(nil),                // 81: holdfast.v1.HostStatus
+	(*Takeover)(nil),                  // 82: holdfast.v1.Takeover
+	(*FenceCheck)(nil),                // 83: holdfast.v1.FenceCheck
+	(*Timings)(nil),                   // 84: holdfast.v1.Timings
+	(*Status)(nil),                    // 85: holdfast.v1.Status
+	(*Event)(nil),                     // 86: holdfast.v1.Event
+	(*GetConfigRequest)(nil),          // 87: holdfast.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),         // 88: holdfast.v1.GetConfigResponse
+	(*ListConfigsRequest)(nil),        // 89: holdfast.v1.ListConfigsRequest
+	(*ListConfigsResponse)(nil),       // 90: holdfast.v1.ListConfigsResponse
+	(*ConfigRevision)(nil),            // 91: holdfast.v1.ConfigRevision
+	(*ImportConfigRequest)(nil),       // 92: holdfast.v1.ImportConfigRequest
+	(*ImportConfigResponse)(nil),      // 93: holdfast.v1.ImportConfigResponse
+	(*ConfigChange)(nil),              // 94: holdfast.v1.ConfigChange
+	(*ResetPasswordRequest)(nil),      // 95: holdfast.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),     // 96: holdfast.v1.ResetPasswordResponse
+	nil,                               // 97: holdfast.v1.Reason.ArgsEntry
+	nil,                               // 98: holdfast.v1.Status.LabelsEntry
 }
 var file_holdfast_proto_depIdxs = []int32{
-	37, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
-	37, // 1: holdfast.v1.RunTransitionResponse.job:type_name -> holdfast.v1.Job
+	41, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
+	41, // 1: holdfast.v1.RunTransitionResponse.job:type_name -> holdfast.v1.Job
 	6,  // 2: holdfast.v1.PlanTransitionResponse.steps:type_name -> holdfast.v1.TransitionStep
 	7,  // 3: holdfast.v1.PlanTransitionResponse.faults:type_name -> holdfast.v1.FileFault
-	10, // 4: holdfast.v1.GetStepOutputResponse.parts:type_name -> holdfast.v1.StepPart
-	12, // 5: holdfast.v1.CompareFilesRequest.files:type_name -> holdfast.v1.HostFile
-	14, // 6: holdfast.v1.CompareFilesResponse.files:type_name -> holdfast.v1.ComparedFile
-	18, // 7: holdfast.v1.WriteFilesRequest.hosts:type_name -> holdfast.v1.HostOrder
-	37, // 8: holdfast.v1.WriteFilesResponse.job:type_name -> holdfast.v1.Job
-	27, // 9: holdfast.v1.ListHostsResponse.hosts:type_name -> holdfast.v1.GuestHost
-	24, // 10: holdfast.v1.ListGuestsResponse.guests:type_name -> holdfast.v1.Guest
-	28, // 11: holdfast.v1.GuestHost.certificates:type_name -> holdfast.v1.Certificate
-	28, // 12: holdfast.v1.RenewCertificatesResponse.certificates:type_name -> holdfast.v1.Certificate
-	37, // 13: holdfast.v1.ListJobsResponse.jobs:type_name -> holdfast.v1.Job
-	37, // 14: holdfast.v1.GetJobResponse.job:type_name -> holdfast.v1.Job
-	37, // 15: holdfast.v1.CommandJobResponse.job:type_name -> holdfast.v1.Job
-	39, // 16: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
-	38, // 17: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
-	38, // 18: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
-	93, // 19: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
-	81, // 20: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
-	81, // 21: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
-	69, // 22: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
-	82, // 23: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	82, // 24: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
-	64, // 25: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
-	65, // 26: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
-	65, // 27: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
-	69, // 28: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
-	69, // 29: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
-	70, // 30: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
-	72, // 31: holdfast.v1.Owner.reason_code:type_name -> holdfast.v1.OwnerReason
-	73, // 32: holdfast.v1.OwnerReason.args:type_name -> holdfast.v1.OwnerReasonArgs
-	75, // 33: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
-	69, // 34: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
-	76, // 35: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
-	74, // 36: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
-	71, // 37: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
-	77, // 38: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
-	78, // 39: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
-	80, // 40: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	94, // 41: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
-	79, // 42: holdfast.v1.Status.fence_check:type_name -> holdfast.v1.FenceCheck
-	69, // 43: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
-	87, // 44: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
-	87, // 45: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
-	90, // 46: holdfast.v1.ImportConfigResponse.changes:type_name -> holdfast.v1.ConfigChange
-	40, // 47: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	42, // 48: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
-	44, // 49: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
-	46, // 50: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
-	48, // 51: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
-	50, // 52: holdfast.v1.ClusterService.CancelMigration:input_type -> holdfast.v1.CancelMigrationRequest
-	52, // 53: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	54, // 54: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	56, // 55: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
-	58, // 56: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
-	60, // 57: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
-	62, // 58: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
-	66, // 59: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
-	83, // 60: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
-	85, // 61: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
-	88, // 62: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
-	91, // 63: holdfast.v1.ClusterService.ResetPassword:input_type -> holdfast.v1.ResetPasswordRequest
-	29, // 64: holdfast.v1.ClusterService.RenewCertificates:input_type -> holdfast.v1.RenewCertificatesRequest
-	0,  // 65: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
-	2,  // 66: holdfast.v1.JobService.RunTransition:input_type -> holdfast.v1.RunTransitionRequest
-	4,  // 67: holdfast.v1.JobService.PlanTransition:input_type -> holdfast.v1.PlanTransitionRequest
-	11, // 68: holdfast.v1.JobService.CompareFiles:input_type -> holdfast.v1.CompareFilesRequest
-	17, // 69: holdfast.v1.JobService.WriteFiles:input_type -> holdfast.v1.WriteFilesRequest
-	15, // 70: holdfast.v1.JobService.GetHostPorts:input_type -> holdfast.v1.GetHostPortsRequest
-	20, // 71: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
-	22, // 72: holdfast.v1.JobService.ListGuests:input_type -> holdfast.v1.ListGuestsRequest
-	25, // 73: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
-	31, // 74: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
-	33, // 75: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
-	8,  // 76: holdfast.v1.JobService.GetStepOutput:input_type -> holdfast.v1.GetStepOutputRequest
-	35, // 77: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
-	41, // 78: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	43, // 79: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	45, // 80: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	47, // 81: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	49, // 82: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	51, // 83: holdfast.v1.ClusterService.CancelMigration:output_type -> holdfast.v1.CancelMigrationResponse
-	53, // 84: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	55, // 85: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	57, // 86: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
-	59, // 87: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
-	61, // 88: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
-	63, // 89: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
-	67, // 90: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	84, // 91: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
-	86, // 92: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
-	89, // 93: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
-	92, // 94: holdfast.v1.ClusterService.ResetPassword:output_type -> holdfast.v1.ResetPasswordResponse
-	30, // 95: holdfast.v1.ClusterService.RenewCertificates:output_type -> holdfast.v1.RenewCertificatesResponse
-	1,  // 96: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
-	3,  // 97: holdfast.v1.JobService.RunTransition:output_type -> holdfast.v1.RunTransitionResponse
-	5,  // 98: holdfast.v1.JobService.PlanTransition:output_type -> holdfast.v1.PlanTransitionResponse
-	13, // 99: holdfast.v1.JobService.CompareFiles:output_type -> holdfast.v1.CompareFilesResponse
-	19, // 100: holdfast.v1.JobService.WriteFiles:output_type -> holdfast.v1.WriteFilesResponse
-	16, // 101: holdfast.v1.JobService.GetHostPorts:output_type -> holdfast.v1.GetHostPortsResponse
-	21, // 102: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
-	23, // 103: holdfast.v1.JobService.ListGuests:output_type -> holdfast.v1.ListGuestsResponse
-	26, // 104: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
-	32, // 105: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
-	34, // 106: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
-	9,  // 107: holdfast.v1.JobService.GetStepOutput:output_type -> holdfast.v1.GetStepOutputResponse
-	36, // 108: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
-	78, // [78:109] is the sub-list for method output_type
-	47, // [47:78] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	10, // 4: holdfast.v1.ListSitesResponse.sites:type_name -> holdfast.v1.Site
+	11, // 5: holdfast.v1.Site.lost:type_name -> holdfast.v1.SiteLoss
+	14, // 6: holdfast.v1.GetStepOutputResponse.parts:type_name -> holdfast.v1.StepPart
+	16, // 7: holdfast.v1.CompareFilesRequest.files:type_name -> holdfast.v1.HostFile
+	18, // 8: holdfast.v1.CompareFilesResponse.files:type_name -> holdfast.v1.ComparedFile
+	22, // 9: holdfast.v1.WriteFilesRequest.hosts:type_name -> holdfast.v1.HostOrder
+	41, // 10: holdfast.v1.WriteFilesResponse.job:type_name -> holdfast.v1.Job
+	31, // 11: holdfast.v1.ListHostsResponse.hosts:type_name -> holdfast.v1.GuestHost
+	28, // 12: holdfast.v1.ListGuestsResponse.guests:type_name -> holdfast.v1.Guest
+	32, // 13: holdfast.v1.GuestHost.certificates:type_name -> holdfast.v1.Certificate
+	32, // 14: holdfast.v1.RenewCertificatesResponse.certificates:type_name -> holdfast.v1.Certificate
+	41, // 15: holdfast.v1.ListJobsResponse.jobs:type_name -> holdfast.v1.Job
+	41, // 16: holdfast.v1.GetJobResponse.job:type_name -> holdfast.v1.Job
+	41, // 17: holdfast.v1.CommandJobResponse.job:type_name -> holdfast.v1.Job
+	43, // 18: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
+	42, // 19: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
+	42, // 20: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
+	97, // 21: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
+	85, // 22: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
+	85, // 23: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
+	73, // 24: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
+	86, // 25: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	86, // 26: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
+	68, // 27: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
+	69, // 28: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
+	69, // 29: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
+	73, // 30: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
+	73, // 31: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
+	74, // 32: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
+	76, // 33: holdfast.v1.Owner.reason_code:type_name -> holdfast.v1.OwnerReason
+	77, // 34: holdfast.v1.OwnerReason.args:type_name -> holdfast.v1.OwnerReasonArgs
+	79, // 35: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
+	73, // 36: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
+	80, // 37: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
+	78, // 38: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
+	75, // 39: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
+	81, // 40: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
+	82, // 41: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
+	84, // 42: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
+	98, // 43: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
+	83, // 44: holdfast.v1.Status.fence_check:type_name -> holdfast.v1.FenceCheck
+	73, // 45: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
+	91, // 46: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
+	91, // 47: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
+	94, // 48: holdfast.v1.ImportConfigResponse.changes:type_name -> holdfast.v1.ConfigChange
+	44, // 49: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	46, // 50: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
+	48, // 51: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
+	50, // 52: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
+	52, // 53: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
+	54, // 54: holdfast.v1.ClusterService.CancelMigration:input_type -> holdfast.v1.CancelMigrationRequest
+	56, // 55: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	58, // 56: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	60, // 57: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
+	62, // 58: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
+	64, // 59: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
+	66, // 60: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
+	70, // 61: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
+	87, // 62: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
+	89, // 63: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
+	92, // 64: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
+	95, // 65: holdfast.v1.ClusterService.ResetPassword:input_type -> holdfast.v1.ResetPasswordRequest
+	33, // 66: holdfast.v1.ClusterService.RenewCertificates:input_type -> holdfast.v1.RenewCertificatesRequest
+	0,  // 67: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
+	2,  // 68: holdfast.v1.JobService.RunTransition:input_type -> holdfast.v1.RunTransitionRequest
+	4,  // 69: holdfast.v1.JobService.PlanTransition:input_type -> holdfast.v1.PlanTransitionRequest
+	8,  // 70: holdfast.v1.JobService.ListSites:input_type -> holdfast.v1.ListSitesRequest
+	15, // 71: holdfast.v1.JobService.CompareFiles:input_type -> holdfast.v1.CompareFilesRequest
+	21, // 72: holdfast.v1.JobService.WriteFiles:input_type -> holdfast.v1.WriteFilesRequest
+	19, // 73: holdfast.v1.JobService.GetHostPorts:input_type -> holdfast.v1.GetHostPortsRequest
+	24, // 74: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
+	26, // 75: holdfast.v1.JobService.ListGuests:input_type -> holdfast.v1.ListGuestsRequest
+	29, // 76: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
+	35, // 77: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
+	37, // 78: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
+	12, // 79: holdfast.v1.JobService.GetStepOutput:input_type -> holdfast.v1.GetStepOutputRequest
+	39, // 80: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
+	45, // 81: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	47, // 82: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	49, // 83: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	51, // 84: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	53, // 85: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	55, // 86: holdfast.v1.ClusterService.CancelMigration:output_type -> holdfast.v1.CancelMigrationResponse
+	57, // 87: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	59, // 88: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	61, // 89: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	63, // 90: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
+	65, // 91: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	67, // 92: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	71, // 93: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	88, // 94: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
+	90, // 95: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
+	93, // 96: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
+	96, // 97: holdfast.v1.ClusterService.ResetPassword:output_type -> holdfast.v1.ResetPasswordResponse
+	34, // 98: holdfast.v1.ClusterService.RenewCertificates:output_type -> holdfast.v1.RenewCertificatesResponse
+	1,  // 99: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
+	3,  // 100: holdfast.v1.JobService.RunTransition:output_type -> holdfast.v1.RunTransitionResponse
+	5,  // 101: holdfast.v1.JobService.PlanTransition:output_type -> holdfast.v1.PlanTransitionResponse
+	9,  // 102: holdfast.v1.JobService.ListSites:output_type -> holdfast.v1.ListSitesResponse
+	17, // 103: holdfast.v1.JobService.CompareFiles:output_type -> holdfast.v1.CompareFilesResponse
+	23, // 104: holdfast.v1.JobService.WriteFiles:output_type -> holdfast.v1.WriteFilesResponse
+	20, // 105: holdfast.v1.JobService.GetHostPorts:output_type -> holdfast.v1.GetHostPortsResponse
+	25, // 106: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
+	27, // 107: holdfast.v1.JobService.ListGuests:output_type -> holdfast.v1.ListGuestsResponse
+	30, // 108: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
+	36, // 109: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
+	38, // 110: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
+	13, // 111: holdfast.v1.JobService.GetStepOutput:output_type -> holdfast.v1.GetStepOutputResponse
+	40, // 112: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
+	81, // [81:113] is the sub-list for method output_type
+	49, // [49:81] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -6772,7 +7159,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   95,
+			NumMessages:   99,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -5,8 +5,6 @@ package command
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +18,6 @@ import (
 	"holdfast/internal/cli/output"
 	"holdfast/internal/fleet/losses"
 	"holdfast/internal/install"
-	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/pin"
@@ -181,26 +178,9 @@ func (a *App) client(cmd *cobra.Command) (*api.Client, error) {
 	case a.CA == "" || a.Cert == "" || a.Key == "":
 		return nil, Usage(cmd, fmt.Errorf("--server needs --ca, --cert and --%s", key))
 	}
-	conf, err := LoadTLS(a.CA, a.Cert, a.Key)
+	conf, err := api.LoadTLS(a.CA, a.Cert, a.Key)
 	if err != nil {
 		return nil, err
 	}
 	return api.Dial(a.Server, conf)
-}
-
-// LoadTLS reads the CA's certificate, and the certificate and key of a client.
-func LoadTLS(ca, cert, key string) (*tls.Config, error) {
-	pem, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, fail.Errorf(fail.Invalid, "read the CA: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fail.Errorf(fail.Invalid, "read the CA: %s holds no PEM certificate", ca)
-	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return nil, fail.Errorf(fail.Invalid, "read the client certificate: %w", err)
-	}
-	return api.ClientTLS(pair, pool), nil
 }

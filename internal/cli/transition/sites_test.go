@@ -8,17 +8,14 @@ import (
 	"holdfast/internal/cli/output"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
-	"holdfast/internal/upgrade/check"
+	"holdfast/internal/transition"
 )
 
 func TestSitesTellWhatIsLost(t *testing.T) {
-	lost := sumLosses([]check.Loss{{Guest: "vm1", Sent: 12000, Lost: 3, LongestMS: 40}, {Guest: "vm2", Sent: 500, LongestMS: 5}})
-	got := sitesText([]*siteView{{Site: "north", State: "active", Lost: lost}}, output.Painter{})
+	lost := &transition.SiteLoss{Guests: 2, Sent: 12500, Lost: 3, LongestMS: 40, Worst: "vm1"}
+	got := sitesText([]transition.SiteState{{Site: "north", State: "active", Lost: lost}}, output.Painter{})
 	if want := "north     3 of 12,500 packets lost by 2 guests, longest gap 40 ms: vm1\n"; !strings.HasSuffix(got, want) {
 		t.Errorf("%s", got)
-	}
-	if sumLosses(nil) != nil {
-		t.Error("nothing was watched, and a sum is told")
 	}
 }
 
@@ -35,17 +32,17 @@ func TestSitesVerdict(t *testing.T) {
 		{[]job.View{{State: "ended", Result: "aborted"}}, false, fail.ExitFailed},
 		{[]job.View{{State: "paused"}}, true, fail.ExitUnavailable},
 	} {
-		var views []*siteView
+		var views []transition.SiteState
 		for _, j := range c.views {
-			v := &siteView{}
-			v.take(j)
+			var v transition.SiteState
+			v.Take(j)
 			views = append(views, v)
 			if len(j.Steps) > 0 && (v.Stage != "hosts" || v.Step != "hosts/upgrade" || v.Over != 1 || v.Percent != 40) {
 				t.Errorf("%+v", v)
 			}
 		}
 		if c.deaf {
-			views = append([]*siteView{{State: siteUnknown}}, views...)
+			views = append([]transition.SiteState{{State: transition.SiteUnknown}}, views...)
 		}
 		err := sitesVerdict(views)
 		var e *fail.Error

@@ -24,6 +24,7 @@ import (
 // each look at it, and that of a host in Fails fails.
 type Jobs struct {
 	Now   time.Time
+	Other []transition.SiteState // other clusters
 	Fails []cluster.HostID
 
 	// Waits is for what a drain waits; "": for a snapshot of vm2.
@@ -214,6 +215,11 @@ func (f *Jobs) RunTransition(_ context.Context, user string, file []byte) (job.V
 // PlanTransition reads a file.
 func (f *Jobs) PlanTransition(_ context.Context, file []byte) (transition.Preview, error) {
 	return transition.Look(file, transition.Known([]cluster.HostID{"node1", "node2", "node3"})), nil
+}
+
+// Sites tells of Other.
+func (f *Jobs) Sites(context.Context) (transition.Sites, error) {
+	return transition.Sites{File: "/etc/holdfast/sites.yaml", Sites: f.Other}, nil
 }
 
 // StepOutput is what a step has said.

@@ -28,6 +28,7 @@ type Orders struct {
 	Own    *Files // of this host
 	Dir    string // of this host's data, with the logs of steps
 	Fits   Fits
+	Others *Sites // clusters
 	Reach  func(host cluster.HostID) (Peer, error)
 }
 
@@ -76,6 +77,9 @@ func (o *Orders) checks() (func(*transition.File) []strictyaml.Fault, error) {
 }
 
 var errNotRead = fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+
+// Sites asks the clusters of this host's list how their transitions stand.
+func (o *Orders) Sites(ctx context.Context) (transition.Sites, error) { return o.Others.List(ctx) }
 
 // WriteFiles begins to write files that hosts have kept, or to take that back on all hosts
 // that a job has begun with, and returns the job.

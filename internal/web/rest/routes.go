@@ -69,6 +69,7 @@ var routes = []route{
 
 	{apiv1connect.JobServiceRunTransitionProcedure, "POST", "/transitions", "*", "job"},
 	{apiv1connect.JobServicePlanTransitionProcedure, "POST", "/transitions:plan", "*", ""},
+	{apiv1connect.JobServiceListSitesProcedure, "GET", "/sites", "", ""},
 
 	{apiv1connect.PairServiceGetPairProcedure, "GET", "/pair", "", "pair"},
 	{apiv1connect.PairServiceBeginPairProcedure, "POST", "/pair:begin", "*", ""},

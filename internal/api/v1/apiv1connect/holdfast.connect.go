@@ -100,6 +100,8 @@ const (
 	// JobServicePlanTransitionProcedure is the fully-qualified name of the JobService's PlanTransition
 	// RPC.
 	JobServicePlanTransitionProcedure = "/holdfast.v1.JobService/PlanTransition"
+	// JobServiceListSitesProcedure is the fully-qualified name of the JobService's ListSites RPC.
+	JobServiceListSitesProcedure = "/holdfast.v1.JobService/ListSites"
 	// JobServiceCompareFilesProcedure is the fully-qualified name of the JobService's CompareFiles RPC.
 	JobServiceCompareFilesProcedure = "/holdfast.v1.JobService/CompareFiles"
 	// JobServiceWriteFilesProcedure is the fully-qualified name of the JobService's WriteFiles RPC.
@@ -761,6 +763,8 @@ type JobServiceClient interface {
 	RunTransition(context.Context, *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error)
 	// PlanTransition says what RunTransition would do with a file, or all that is wrong in it.
 	PlanTransition(context.Context, *v1.PlanTransitionRequest) (*v1.PlanTransitionResponse, error)
+	// ListSites asks the clusters of the list on this agent's host how their transitions stand.
+	ListSites(context.Context, *v1.ListSitesRequest) (*v1.ListSitesResponse, error)
 	// CompareFiles compares files of a host with those that it is to have, by the agent there.
 	CompareFiles(context.Context, *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error)
 	// WriteFiles begins to write files that hosts have compared and kept, or to take that back.
@@ -813,6 +817,12 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			httpClient,
 			baseURL+JobServicePlanTransitionProcedure,
 			connect.WithSchema(jobServiceMethods.ByName("PlanTransition")),
+			connect.WithClientOptions(opts...),
+		),
+		listSites: connect.NewClient[v1.ListSitesRequest, v1.ListSitesResponse](
+			httpClient,
+			baseURL+JobServiceListSitesProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ListSites")),
 			connect.WithClientOptions(opts...),
 		),
 		compareFiles: connect.NewClient[v1.CompareFilesRequest, v1.CompareFilesResponse](
@@ -883,6 +893,7 @@ type jobServiceClient struct {
 	drainHost      *connect.Client[v1.DrainHostRequest, v1.DrainHostResponse]
 	runTransition  *connect.Client[v1.RunTransitionRequest, v1.RunTransitionResponse]
 	planTransition *connect.Client[v1.PlanTransitionRequest, v1.PlanTransitionResponse]
+	listSites      *connect.Client[v1.ListSitesRequest, v1.ListSitesResponse]
 	compareFiles   *connect.Client[v1.CompareFilesRequest, v1.CompareFilesResponse]
 	writeFiles     *connect.Client[v1.WriteFilesRequest, v1.WriteFilesResponse]
 	getHostPorts   *connect.Client[v1.GetHostPortsRequest, v1.GetHostPortsResponse]
@@ -916,6 +927,15 @@ func (c *jobServiceClient) RunTransition(ctx context.Context, req *v1.RunTransit
 // PlanTransition calls holdfast.v1.JobService.PlanTransition.
 func (c *jobServiceClient) PlanTransition(ctx context.Context, req *v1.PlanTransitionRequest) (*v1.PlanTransitionResponse, error) {
 	response, err := c.planTransition.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListSites calls holdfast.v1.JobService.ListSites.
+func (c *jobServiceClient) ListSites(ctx context.Context, req *v1.ListSitesRequest) (*v1.ListSitesResponse, error) {
+	response, err := c.listSites.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -1020,6 +1040,8 @@ type JobServiceHandler interface {
 	RunTransition(context.Context, *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error)
 	// PlanTransition says what RunTransition would do with a file, or all that is wrong in it.
 	PlanTransition(context.Context, *v1.PlanTransitionRequest) (*v1.PlanTransitionResponse, error)
+	// ListSites asks the clusters of the list on this agent's host how their transitions stand.
+	ListSites(context.Context, *v1.ListSitesRequest) (*v1.ListSitesResponse, error)
 	// CompareFiles compares files of a host with those that it is to have, by the agent there.
 	CompareFiles(context.Context, *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error)
 	// WriteFiles begins to write files that hosts have compared and kept, or to take that back.
@@ -1068,6 +1090,12 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		JobServicePlanTransitionProcedure,
 		svc.PlanTransition,
 		connect.WithSchema(jobServiceMethods.ByName("PlanTransition")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceListSitesHandler := connect.NewUnaryHandlerSimple(
+		JobServiceListSitesProcedure,
+		svc.ListSites,
+		connect.WithSchema(jobServiceMethods.ByName("ListSites")),
 		connect.WithHandlerOptions(opts...),
 	)
 	jobServiceCompareFilesHandler := connect.NewUnaryHandlerSimple(
@@ -1138,6 +1166,8 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceRunTransitionHandler.ServeHTTP(w, r)
 		case JobServicePlanTransitionProcedure:
 			jobServicePlanTransitionHandler.ServeHTTP(w, r)
+		case JobServiceListSitesProcedure:
+			jobServiceListSitesHandler.ServeHTTP(w, r)
 		case JobServiceCompareFilesProcedure:
 			jobServiceCompareFilesHandler.ServeHTTP(w, r)
 		case JobServiceWriteFilesProcedure:
@@ -1177,6 +1207,10 @@ func (UnimplementedJobServiceHandler) RunTransition(context.Context, *v1.RunTran
 
 func (UnimplementedJobServiceHandler) PlanTransition(context.Context, *v1.PlanTransitionRequest) (*v1.PlanTransitionResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.PlanTransition is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) ListSites(context.Context, *v1.ListSitesRequest) (*v1.ListSitesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.ListSites is not implemented"))
 }
 
 func (UnimplementedJobServiceHandler) CompareFiles(context.Context, *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error) {
