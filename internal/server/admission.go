@@ -52,8 +52,3 @@ func (f refuser) answer(w http.ResponseWriter, r *http.Request, why error) {
 		f.log.Debug("api call refused, and nobody listens", "call", r.URL.Path, "err", err)
 	}
 }
-
-// always answers all calls of a service that a cluster of this kind does not have.
-func (f refuser) always(why error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.answer(w, r, why) })
-}

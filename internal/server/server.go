@@ -216,6 +216,13 @@ func shutdown(ctx context.Context, ends []*end) error {
 	return errors.Join(errs...)
 }
 
+// Why an agent does not have a service.
+var (
+	errNoHypervisor = fail.Errorf(fail.Refused, "this agent runs no hypervisor, and so has no jobs, upgrades, guests and screens")
+	errGuestsOnly   = fail.Errorf(fail.Refused, "this host runs guests only: users and notifications are those of the other hosts").With(
+		"ask an agent with a member of the store")
+)
+
 // routes makes the handler of all calls.
 func (s *Server) routes() http.Handler {
 	h := &handler{cluster: s.cluster, version: s.opts.Version, settings: s.opts.Settings, jobs: s.opts.Jobs,
@@ -227,33 +234,49 @@ func (s *Server) routes() http.Handler {
 	}
 	refused := refuser{connect.NewErrorWriter(), s.opts.Log}
 	mux := http.NewServeMux()
+	// without answers the calls of a service that this agent does not have.
+	without := func(service string, why error) {
+		mux.Handle("/"+service+"/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { refused.answer(w, r, why) }))
+	}
 	mux.Handle(apiv1connect.NewClusterServiceHandler(h, options(maxMessage, unaryTime)))
 	if s.opts.Jobs != nil {
 		mux.Handle(apiv1connect.NewJobServiceHandler(&jobHandler{s.opts.Jobs}, options(maxJob, unaryTime)))
+	} else {
+		without(apiv1connect.JobServiceName, errNoHypervisor)
 	}
 	if s.opts.Upgrade != nil {
 		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade}, options(maxDocument, upgradeTime)))
+	} else {
+		without(apiv1connect.UpgradeServiceName, errNoHypervisor)
 	}
 	if s.opts.Agents != nil {
 		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates, s.opts.Pair,
 			screensHere{s.opts.Screens, s.stop}},
 			options(maxDocument, upgradeTime)))
+	} else {
+		without(apiv1connect.AgentServiceName, errNoHypervisor)
 	}
 	if s.opts.Access != nil {
 		mux.Handle(apiv1connect.NewAccessServiceHandler(&accessHandler{s.opts.Access}, options(maxMessage, unaryTime)))
+	} else {
+		without(apiv1connect.AccessServiceName, errGuestsOnly)
 	}
 	if s.opts.Notices != nil {
 		mux.Handle(apiv1connect.NewNotificationServiceHandler(&noticesHandler{s.opts.Notices}, options(maxMessage, noticeTime)))
+	} else {
+		without(apiv1connect.NotificationServiceName, errGuestsOnly)
 	}
 	mux.Handle(apiv1connect.NewHostServiceHandler(&hostHandler{s.cluster, s.opts.Aid}, options(maxMessage, unaryTime)))
 	if s.opts.Screens != nil {
 		mux.Handle(apiv1connect.NewScreenServiceHandler(&screenHandler{s.opts.Screens, s.cluster, s.stop}, options(maxMessage, unaryTime)))
+	} else {
+		without(apiv1connect.ScreenServiceName, errNoHypervisor)
 	}
 	if s.opts.Pair != nil {
 		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxJob, pairTime)))
 	} else {
-		mux.Handle("/"+apiv1connect.PairServiceName+"/", refused.always(
-			fail.Errorf(fail.Refused, "this cluster is no pair: it keeps a management VM").With("see: holdfast status")))
+		without(apiv1connect.PairServiceName,
+			fail.Errorf(fail.Refused, "this cluster is no pair: it keeps a management VM").With("see: holdfast status"))
 	}
 	return &admission{s.opts.Hosts, s.budgets, s.calls, refused, mux}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"testing"
 
@@ -85,3 +87,23 @@ func TestAnAnswerComesToWhoIsStillSending(t *testing.T) {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestNoServiceIsUnknown: an agent that lacks a service says why, and not that it is of another version.
+func TestNoServiceIsUnknown(t *testing.T) {
+	s, err := New(servertest.New(servertest.Three(testTime())), Options{Socket: filepath.Join(try.ShortDir(t), "s"),
+		Log: slog.New(slog.DiscardHandler)})
+	try.Must(t, err)
+	as := s.As(Caller{User: "anna", Role: cluster.Admin})
+	for procedure := range rights {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, procedure, http.NoBody)
+		r.Header.Set("Content-Type", "application/proto")
+		resp, err := as.RoundTrip(r)
+		try.Must(t, err)
+		if resp.StatusCode == http.StatusNotFound {
+			t.Errorf("%s is not known", procedure)
+		}
+		try.Must(t, resp.Body.Close())
+	}
+	_, err = api.Through("here", as).Jobs(t.Context())
+	wantKind(t, err, fail.Refused, "this agent runs no hypervisor, and so has no jobs, upgrades, guests and screens")
+}
