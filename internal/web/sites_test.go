@@ -34,7 +34,7 @@ func TestSites(t *testing.T) {
 	x.up.Other = otherSites()
 	code, body, _ := x.get(c, sitesPath)
 	for _, want := range []string{"Sites without an answer: 1 of 2", "/etc/holdfast/sites.yaml", "a step has failed",
-		"hosts/upgrade", "3 of 9",
+		"hosts/upgrade", "3/9",
 		"3 of 1,000", "longest gap 300 ms: <b>web1</b>", "connection refused"} {
 		if code != http.StatusOK || !strings.Contains(text(t, body), want) {
 			t.Errorf("without %q: %d: %s", want, code, text(t, body))
