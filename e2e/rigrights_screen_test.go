@@ -65,31 +65,8 @@ func screensInABrowser(t testing.TB, r *rig) {
 			}
 		}
 	})
-	said := r.command(t, console, "user", "add", "watcher", "--role", "operator", "-o", "json")
-	t.Cleanup(func() {
-		if out, err := r.lab.Exec(try.Context(t), console, r.exe, "user", "remove", "watcher"); err != nil {
-			t.Errorf("%v: %s", err, out)
-		}
-	})
-	_, rest, found := strings.Cut(said, `"password": "`)
-	once, _, ended := strings.Cut(rest, `"`)
-	if !found || !ended {
-		t.Fatalf("no password: %s", said)
-	}
-
 	at := r.relayed(t, console)
-	b := browser.Open(t, "en", at)
-	b.Go(t, at+"/guests", "input[name=password]")
-	b.Fill(t, "input[name=name]", "watcher")
-	b.Fill(t, "input[name=password]", once)
-	b.Click(t, ".btn.main")
-	b.Waits(t, "h1", "Choose a password")
-	const chosen = "a screen in a drill"
-	for field, text := range map[string]string{"old": once, "new": chosen, "again": chosen} {
-		b.Fill(t, "input[name="+field+"]", text)
-	}
-	b.Click(t, ".btn.main")
-	b.Waits(t, "header", "watcher")
+	b := r.watcher(t, console, at)
 	r.until(t, "the guest to be listed", func(context.Context) (string, bool) {
 		b.Go(t, at+"/guests?q="+shownName, "main")
 		n := browser.Value[int](t, b, `document.querySelectorAll('a[href$="/screen"]').length`)
@@ -133,6 +110,35 @@ func screensInABrowser(t testing.TB, r *rig) {
 	}
 }
 
+// watcher is an operator of that name, until the test ends, who has logged in to the console of a host at an address.
+func (r *rig) watcher(t testing.TB, h, at string) *browser.Browser {
+	t.Helper()
+	said := r.command(t, h, "user", "add", "watcher", "--role", "operator", "-o", "json")
+	t.Cleanup(func() {
+		if out, err := r.lab.Exec(try.Context(t), h, r.exe, "user", "remove", "watcher"); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	_, rest, found := strings.Cut(said, `"password": "`)
+	once, _, ended := strings.Cut(rest, `"`)
+	if !found || !ended {
+		t.Fatalf("no password: %s", said)
+	}
+	b := browser.Open(t, "en", at)
+	b.Go(t, at, "input[name=password]")
+	b.Fill(t, "input[name=name]", "watcher")
+	b.Fill(t, "input[name=password]", once)
+	b.Click(t, ".btn.main")
+	b.Waits(t, "h1", "Choose a password")
+	const chosen = "a console in a drill"
+	for field, text := range map[string]string{"old": once, "new": chosen, "again": chosen} {
+		b.Fill(t, "input[name="+field+"]", text)
+	}
+	b.Click(t, ".btn.main")
+	b.Waits(t, "header", "watcher")
+	return b
+}
+
 // aLine is how many pixels a short line of text has at least; a cursor has 18.
 const aLine = 200
 
@@ -164,6 +170,12 @@ func (r *rig) written(t testing.TB, b *browser.Browser) (pixels int) {
 // relayed is the address of a member's console on this machine, where a browser reaches it, until the test ends.
 func (r *rig) relayed(t testing.TB, h string) string {
 	t.Helper()
+	return r.relayedWhile(t, h, func() bool { return true })
+}
+
+// relayedWhile is relayed, where new connections are closed at once while reached says no.
+func (r *rig) relayedWhile(t testing.TB, h string, reached func() bool) string {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	try.Must(t, err)
 	_, at, _ := strings.Cut(r.lab.ConsoleURL(h), "https://")
@@ -183,6 +195,9 @@ func (r *rig) relayed(t testing.TB, h string) string {
 			}
 			open.Go(func() {
 				defer c.Close()
+				if !reached() {
+					return
+				}
 				to, err := r.lab.Dial(t.Context(), "tcp", at)
 				if err != nil {
 					return // it is away, and the browser is told so

@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade/request"
+	"holdfast/internal/web/layout"
 )
 
 // TestGrid: steps of a kind are one cell, of which the worst counts.
@@ -71,5 +72,19 @@ func TestGridIsBounded(t *testing.T) {
 	}
 	if !slices.Equal(hosts, []string{"h0", "h1", "h2", "h3", ""}) || !slices.Equal(g.Columns, []string{"install", "ha-off"}) {
 		t.Errorf("%q, %q", hosts, g.Columns)
+	}
+}
+
+// TestColumnsHaveNamesOfTheirOwn: kinds of steps of one run are told apart by their heads.
+func TestColumnsHaveNamesOfTheirOwn(t *testing.T) {
+	v := &view{View: layout.View{T: func(s string) string { return s }}}
+	of := map[string]string{}
+	for _, word := range []string{"stage", "check", "preCheck", "tidy", "drain", "stop", "backup", "install", "start", "postCheck",
+		"check-after", "undrain", "post-check"} {
+		title := stepTitle(v, word)
+		if of[title] != "" || title == word {
+			t.Errorf("%s is %q, as is %q", word, title, of[title])
+		}
+		of[title] = word
 	}
 }

@@ -12,8 +12,10 @@ import (
 // stepTitle is the head of a column of steps.
 func stepTitle(v *view, word string) string {
 	switch word {
-	case "check", "preCheck", "check-before":
+	case "check", "check-before":
 		return v.T("Check")
+	case "preCheck":
+		return v.T("Pre-check")
 	case "stage":
 		return v.T("Copy")
 	case "tidy", "cleanup":
@@ -28,8 +30,12 @@ func stepTitle(v *view, word string) string {
 		return v.T("Install")
 	case "start":
 		return v.T("Start")
-	case "check-after", "postCheck":
+	case "postCheck":
+		return v.T("Post-check")
+	case "check-after":
 		return v.T("Check after")
+	case "post-check":
+		return v.T("Final check")
 	case "rollback":
 		return v.T("Roll back")
 	case "restore":

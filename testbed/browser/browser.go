@@ -54,15 +54,27 @@ func Open(t testing.TB, lang string, consoles ...string) *Browser {
 		chromedp.Flag("ignore-certificate-errors-spki-list", strings.Join(pins, ",")), chromedp.Flag("accept-lang", lang),
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Env("HOME="+dir))
 	alloc, endAlloc := chromedp.NewExecAllocator(try.Context(t), options...)
-	ctx, endTab := chromedp.NewContext(alloc)
+	t.Cleanup(endAlloc)
+	return tab(t, alloc)
+}
+
+// Tab opens another tab, in which is logged in who is in this one.
+func (b *Browser) Tab(t testing.TB) *Browser {
+	t.Helper()
+	return tab(t, b.ctx)
+}
+
+// tab opens a tab in the browser of a context, or the first one of an allocator's, until the test ends.
+func tab(t testing.TB, in context.Context) *Browser {
+	t.Helper()
+	ctx, end := chromedp.NewContext(in)
 	b := &Browser{ctx: ctx}
 	var reading sync.WaitGroup
 	t.Cleanup(func() {
 		if err := chromedp.Cancel(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("end the browser: %v", err)
 		}
-		endTab()
-		endAlloc()
+		end()
 		reading.Wait()
 	})
 	messages := chromedp.Console(ctx)

@@ -27,6 +27,9 @@ func StepState(s job.StepView) Cell {
 	case "failed", "unknown":
 		return Cell{s.State, Bad}
 	case "running":
+		if s.Percent == 0 { // most never tell
+			return Cell{"running", Warn}
+		}
 		return Cell{fmt.Sprintf("running %d %%", s.Percent), Warn}
 	}
 	return Cell{Clean(s.State), Plain}

@@ -3,7 +3,23 @@ package told
 import (
 	"slices"
 	"testing"
+
+	"holdfast/internal/job"
 )
+
+// TestStateOfAStep: one that runs and has not told how far it is has no figure.
+func TestStateOfAStep(t *testing.T) {
+	for s, want := range map[job.StepView]string{
+		{State: "running"}:              "running",
+		{State: "running", Percent: 40}: "running 40 %",
+		{State: "done", Percent: 100}:   "done",
+		{State: "unknown"}:              "unknown",
+	} {
+		if got := StepState(s).Text; got != want {
+			t.Errorf("%s at %d: %q, want %q", s.State, s.Percent, got, want)
+		}
+	}
+}
 
 // TestOneSentenceForManyHosts: what is the same of several hosts is said once.
 func TestOneSentenceForManyHosts(t *testing.T) {

@@ -35,6 +35,18 @@ for (const b of document.querySelectorAll("[data-print]")) {
     if (life.textContent !== text) life.textContent = text;
   }, 1000);
 })();
+// A log that grows is shown at its end, unless who reads it has scrolled away from there.
+(() => {
+  const log = () => document.querySelector("pre[data-end]");
+  const toEnd = () => { log()?.scrollTo(0, log().scrollHeight); };
+  let follows = true;
+  document.body.addEventListener("htmx:sseBeforeMessage", () => {
+    const x = log();
+    follows = !x || x.scrollTop + x.clientHeight >= x.scrollHeight - 2;
+  });
+  document.body.addEventListener("htmx:sseMessage", () => { if (follows) toEnd(); });
+  toEnd();
+})();
 // Where a text is edited: a finding's line is selected in it, and it is not left by mistake.
 (() => {
   const text = document.getElementById("text");
