@@ -213,20 +213,8 @@ func stepPart(ctx context.Context, v *view) (templ.Component, error) {
 const partsShown = 200
 
 // partsOf are the parts of a step, those first at which it is or in which something was found, and how many are not shown.
-func partsOf(all []job.Part) (shown []job.Part, more int) {
-	rank := func(p job.Part) int {
-		switch {
-		case p.State == "failed" || p.Differences > 0:
-			return 0
-		case p.State == "running":
-			return 1
-		case p.State == "waiting":
-			return 2
-		}
-		return 3
-	}
-	shown = slices.SortedStableFunc(slices.Values(all), func(a, b job.Part) int { return rank(a) - rank(b) })
-	return first(shown, partsShown), max(0, len(shown)-partsShown)
+func partsOf(o job.Output) (shown []job.Part, more int) {
+	return first(job.Ranked(o.Parts), partsShown), max(0, len(o.Parts)-partsShown) + o.More
 }
 
 // partDone is how much of a part is through, 0 to 100; -1: nobody knows.

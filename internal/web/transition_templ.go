@@ -533,7 +533,7 @@ func parts(v *view, o job.Output, now time.Time) templ.Component {
 		ctx = templ.InitializeContext(ctx)
 		ctx = templ.ClearChildren(ctx)
 		if len(o.Parts) > 0 {
-			all, more := partsOf(o.Parts)
+			all, more := partsOf(o)
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 36, "<p class=\"quiet\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -164,7 +164,7 @@ func editorText(t *testing.T, page string) string {
 func TestPartsOf(t *testing.T) {
 	all := []job.Part{{Name: "a", State: "done"}, {Name: "b", State: "running", Done: 50, Total: 200}, {Name: "c", State: "waiting"},
 		{Name: "d", State: "done", Differences: 1}}
-	got, more := partsOf(all)
+	got, more := partsOf(job.Output{Parts: all})
 	names := ""
 	for _, p := range got {
 		names += p.Name
@@ -172,7 +172,7 @@ func TestPartsOf(t *testing.T) {
 	if names != "dbca" || more != 0 || partDone(all[1]) != 25 || partDone(all[0]) != 100 || partDone(all[2]) != -1 {
 		t.Errorf("%s, %d more", names, more)
 	}
-	if got, more := partsOf(make([]job.Part, partsShown+3)); len(got) != partsShown || more != 3 {
+	if got, more := partsOf(job.Output{Parts: make([]job.Part, partsShown+3), More: 4}); len(got) != partsShown || more != 7 {
 		t.Errorf("%d, %d more", len(got), more)
 	}
 }

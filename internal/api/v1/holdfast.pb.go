@@ -531,12 +531,13 @@ func (x *GetStepOutputRequest) GetStep() string {
 
 type GetStepOutputResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`                          // whose agent has told this
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`                          // whose agent has told this; empty: nobody has claimed the step
 	Log           string                 `protobuf:"bytes,2,opt,name=log,proto3" json:"log,omitempty"`                            // its end, at most 256 KiB
 	LogBytes      int64                  `protobuf:"varint,3,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"` // of the whole log, which is on the host
 	Line          string                 `protobuf:"bytes,4,opt,name=line,proto3" json:"line,omitempty"`                          // how far it is, in words; empty: it does not tell
 	ToldNs        int64                  `protobuf:"varint,5,opt,name=told_ns,json=toldNs,proto3" json:"told_ns,omitempty"`       // when it told that
-	Parts         []*StepPart            `protobuf:"bytes,6,rep,name=parts,proto3" json:"parts,omitempty"`                        // of what it works on; none: it does not tell
+	Parts         []*StepPart            `protobuf:"bytes,6,rep,name=parts,proto3" json:"parts,omitempty"`                        // of what it works on, at most 2,000; none: it does not tell
+	More          int64                  `protobuf:"varint,7,opt,name=more,proto3" json:"more,omitempty"`                         // of its parts that are not told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -613,11 +614,18 @@ func (x *GetStepOutputResponse) GetParts() []*StepPart {
 	return nil
 }
 
+func (x *GetStepOutputResponse) GetMore() int64 {
+	if x != nil {
+		return x.More
+	}
+	return 0
+}
+
 // StepPart is a part of what a step works on, such as a table.
 type StepPart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`                            // waiting, running, done, failed
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`                            // waiting, running, done, failed, skipped
 	Done          int64                  `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`                             // in units
 	Total         int64                  `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`                           // 0: not known
 	Unit          string                 `protobuf:"bytes,5,opt,name=unit,proto3" json:"unit,omitempty"`                              // such as rows
@@ -6068,14 +6076,15 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04want\x18\x05 \x01(\tR\x04want\"<\n" +
 	"\x14GetStepOutputRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
-	"\x04step\x18\x02 \x01(\tR\x04step\"\xb4\x01\n" +
+	"\x04step\x18\x02 \x01(\tR\x04step\"\xc8\x01\n" +
 	"\x15GetStepOutputResponse\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03log\x18\x02 \x01(\tR\x03log\x12\x1b\n" +
 	"\tlog_bytes\x18\x03 \x01(\x03R\blogBytes\x12\x12\n" +
 	"\x04line\x18\x04 \x01(\tR\x04line\x12\x17\n" +
 	"\atold_ns\x18\x05 \x01(\x03R\x06toldNs\x12+\n" +
-	"\x05parts\x18\x06 \x03(\v2\x15.holdfast.v1.StepPartR\x05parts\"\xe0\x01\n" +
+	"\x05parts\x18\x06 \x03(\v2\x15.holdfast.v1.StepPartR\x05parts\x12\x12\n" +
+	"\x04more\x18\a \x01(\x03R\x04more\"\xe0\x01\n" +
 	"\bStepPart\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +

@@ -31,7 +31,7 @@ func (t *Ticker) tell() {
 	if t.parts == nil {
 		return
 	}
-	text, err := json.Marshal(t.parts)
+	text, err := json.Marshal(t.parts.Bounded())
 	if err == nil {
 		err = durable.WriteFile(t.File, text, 0o600)
 	}

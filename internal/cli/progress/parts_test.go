@@ -42,3 +42,19 @@ func TestParts(t *testing.T) {
 		t.Errorf("%q", b.String())
 	}
 }
+
+// TestManyParts: no more are written than are read.
+func TestManyParts(t *testing.T) {
+	k := NewTicker(&strings.Builder{})
+	k.File = filepath.Join(t.TempDir(), "progress-1.json")
+	parts := make([]job.Part, job.MaxParts+5)
+	parts[job.MaxParts].State = "running"
+	k.Parts("many", parts)
+	text, err := os.ReadFile(k.File)
+	try.Must(t, err)
+	var p job.Progress
+	try.Must(t, json.Unmarshal(text, &p))
+	if len(p.Parts) != job.MaxParts || p.More != 5 || p.Parts[0].State != "running" {
+		t.Errorf("%d parts, %d more, first %+v", len(p.Parts), p.More, p.Parts[0])
+	}
+}
