@@ -181,8 +181,8 @@ type Verified struct {
 }
 
 // Verify compares a document with the platform at an API, both ways. reserve: ports of DHCP wait for an agent there, or
-// have been taken by one, as of net.ReserveDHCP, which changes the document. tell hears how much of each of net.Kinds is read: Done is of the platform,
-// Whole of the document.
+// have been taken by one, as of net.ReserveDHCP, which changes the document. tell hears how much of each of net.Kinds is read:
+// Done is of the platform, Whole of the document.
 func Verify(ctx context.Context, d *net.Document, at API, reserve bool, tell func(Progress)) (*Verified, error) {
 	c, err := at.client(ctx)
 	if err != nil {
