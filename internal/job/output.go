@@ -22,7 +22,7 @@ type Output struct {
 // Part is a part of what a step works on, such as a table.
 type Part struct {
 	Name        string        `json:"name"`
-	State       string        `json:"state"` // waiting, running, done, failed, skipped
+	State       string        `json:"state"` // one of PartWaiting and so on
 	Done        int64         `json:"done"`  // in units
 	Total       int64         `json:"total"` // 0: not known
 	Unit        string        `json:"unit,omitempty"`
@@ -31,6 +31,15 @@ type Part struct {
 	Differences int64         `json:"differences,omitempty"` // found so far
 	Note        string        `json:"note,omitempty"`
 }
+
+// States of a part.
+const (
+	PartWaiting = "waiting"
+	PartRunning = "running"
+	PartDone    = "done"
+	PartFailed  = "failed"
+	PartSkipped = "skipped" // it is not worked on, as Note says
+)
 
 // Progress is what a program of ours tells of its work, in the file that ProgressEnv names. It is written and read Bounded.
 type Progress struct {
@@ -82,11 +91,11 @@ func (p Progress) Bounded() Progress {
 func Ranked(all []Part) []Part {
 	rank := func(p Part) int {
 		switch {
-		case p.State == "failed" || p.Differences > 0:
+		case p.State == PartFailed || p.Differences > 0:
 			return 0
-		case p.State == "running":
+		case p.State == PartRunning:
 			return 1
-		case p.State == "waiting":
+		case p.State == PartWaiting:
 			return 2
 		}
 		return 3

@@ -221,7 +221,7 @@ func partsOf(o job.Output) (shown []job.Part, more int) {
 // partDone is how much of a part is through, 0 to 100; -1: nobody knows.
 func partDone(p job.Part) int {
 	switch {
-	case p.State == "done":
+	case p.State == job.PartDone:
 		return 100
 	case p.Total <= 0:
 		return -1
@@ -232,11 +232,11 @@ func partDone(p job.Part) int {
 // partState is the state of a part.
 func partState(p job.Part) told.Cell {
 	switch {
-	case p.State == "failed" || p.Differences > 0:
+	case p.State == job.PartFailed || p.Differences > 0:
 		return told.Cell{Text: p.State, Tone: told.Bad}
-	case p.State == "running":
+	case p.State == job.PartRunning:
 		return told.Cell{Text: p.State, Tone: told.Warn}
-	case p.State == "done":
+	case p.State == job.PartDone:
 		return told.Cell{Text: p.State, Tone: told.Good}
 	}
 	return told.Cell{Text: told.Clean(p.State)}
@@ -244,8 +244,15 @@ func partState(p job.Part) told.Cell {
 
 // unitName is what parts are counted in.
 func unitName(v *view, unit string) string {
-	if unit == "rows" {
+	switch unit {
+	case "rows":
 		return v.T("rows")
+	case "events":
+		return v.T("events")
+	case "objects":
+		return v.T("objects")
+	case "transactions":
+		return v.T("transactions")
 	}
 	return told.Clean(unit)
 }

@@ -256,12 +256,19 @@ func (o *featuresOrder) readCloud() error {
 
 func features(ctx context.Context, a *command.App, o featuresOrder, before *feature.Report, js bool) error {
 	shows := progress.NewTicker(a.Env.Stderr)
-	tell := func(p feature.Progress) { shows.Show(featuresLine(p)) }
+	tell := func(p feature.Progress) {
+		line := featuresLine(p)
+		shows.Show(line)
+		shows.Parts(line, trying(p))
+	}
 	run := func() (*feature.Report, error) { return a.Env.Features(ctx, o.Order, tell) }
 	if o.openstack {
 		run = func() (*feature.Report, error) { return a.Env.CloudFeatures(ctx, o.cloud, tell) }
 	}
 	r, err := run()
+	if r != nil {
+		allTried(shows, r)
+	}
 	if err = errors.Join(err, shows.End()); r == nil {
 		return err
 	}
@@ -295,14 +302,6 @@ func worse(rows []feature.Row) (out []feature.Row) {
 		}
 	}
 	return out
-}
-
-// featuresLine is how far a run is, in a line.
-func featuresLine(p feature.Progress) string {
-	if p.Name == "" {
-		return "putting back what is left to be"
-	}
-	return fmt.Sprintf("%d of %d  %s", p.Done+1, p.All, p.Name)
 }
 
 // outcomeCell is how a feature's outcome is shown.

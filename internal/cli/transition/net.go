@@ -278,19 +278,6 @@ func reserveFlag(cmd *cobra.Command, reserve *bool) {
 		"have the ports of DHCP wait for the new platform's\nDHCP agents, which take them with their addresses")
 }
 
-// stepped are the steps of a rebuild so far, with the one that it is at.
-func stepped(parts []job.Part, p rebuild.Progress) []job.Part {
-	at := slices.IndexFunc(parts, func(x job.Part) bool { return x.Name == p.Step })
-	if at < 0 {
-		at, parts = len(parts), append(parts, job.Part{Name: p.Step})
-	}
-	parts[at].State, parts[at].Done, parts[at].Total = "running", int64(p.Done), int64(p.Whole)
-	if p.Done >= p.Whole {
-		parts[at].State = "done"
-	}
-	return parts
-}
-
 func netApply(ctx context.Context, a *command.App, file string, o rebuild.Order, js bool) error {
 	d, err := rebuild.Read(file)
 	if err != nil {
@@ -368,8 +355,13 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 			if err != nil {
 				return netFaults(a, "read the document", err)
 			}
-			v, err := rebuild.Verify(cmd.Context(), d, at, reserve)
-			if err != nil {
+			shows := progress.NewTicker(a.Env.Stderr)
+			reads := newReading(shows, d)
+			v, err := rebuild.Verify(cmd.Context(), d, at, reserve, reads.tell)
+			if err == nil {
+				reads.end(v)
+			}
+			if err = errors.Join(err, shows.End()); err != nil {
 				return err
 			}
 			return netVerified(a, v, js)

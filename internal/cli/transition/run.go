@@ -143,6 +143,9 @@ func runDB(a *command.App, cmd *cobra.Command, r *dbRun) (err error) {
 		return err
 	}
 	out, err := x.Run(cmd.Context(), o)
+	if err == nil && out.Follow != nil {
+		followed(w.shows, out)
+	}
 	return showRan(a, out, js, errors.Join(runError(faults(a, err)), w.shows.End()))
 }
 
@@ -250,8 +253,7 @@ func ranText(out *align.Ran, p output.Painter) string {
 	}
 	output.Say(&b, p, label, output.Green, did)
 	if f := out.Follow; f != nil {
-		output.Say(&b, p, "followed", output.Green,
-			fmt.Sprintf("%s transactions of the source, up to %s", output.Thousands(f.Transactions), output.Clean(f.Position)))
+		output.Say(&b, p, "followed", output.Green, output.Clean(followedText(f)))
 	}
 	if out.GoesOn {
 		output.Say(&b, p, "next", output.Plain, "the same command again, and at last with --cut-over")

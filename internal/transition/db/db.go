@@ -64,12 +64,21 @@ type Tell struct {
 // Standing is how far a table is.
 type Standing = copier.Standing
 
+// Following is how far a run is that follows the source, Followed what it has done, and Comparing how far a comparison is, with
+// each table Compared.
+type (
+	Following = replicate.Progress
+	Followed  = replicate.Result
+	Comparing = verify.Progress
+	Compared  = verify.Standing
+)
+
 // Progress is how far the work is. One field is set.
 type Progress struct {
 	Step    string // what has begun, where nothing is counted
 	Copy    *copier.Progress
-	Follow  *replicate.Progress
-	Compare *verify.Progress
+	Follow  *Following
+	Compare *Comparing
 }
 
 // Faults are what is wrong with the input, a line each.

@@ -213,4 +213,6 @@ const (
 type Progress struct {
 	Name      Name // "" when all that is left is to put back
 	Done, All int
+	Names     []Name   // all, in their order
+	Over      []Result // of those that were tried or skipped, in that order
 }

@@ -158,8 +158,8 @@ func TestOutputOfTheCoordinatorsStep(t *testing.T) {
 	ctx, st, dir := t.Context(), storetest.NewMem().NewClient("h1"), t.TempDir()
 	plan := leading{job.Step{ID: "hosts/wait", Kind: "wait", Timeout: time.Minute}}
 	planners := map[job.Kind]func([]byte) (job.Planner, error){"led": func([]byte) (job.Planner, error) { return plan, nil }}
-	try.Must(t, engine.Submit(ctx, st, job.Job{ID: "led-1", Kind: "led", User: "ann", Began: time.Now()}, []byte("{}"),
-		plan.Steps(), engine.Also{}))
+	j := job.Job{ID: "led-1", Kind: "led", User: "ann", Began: time.Now()}
+	try.Must(t, engine.Submit(ctx, st, j, []byte("{}"), plan.Steps(), engine.Also{}))
 	o := &Orders{Self: "h1", Dir: dir, Submit: &engine.Jobs{Store: st, Planners: planners}, Reach: func(h cluster.HostID) (Peer, error) {
 		if h == "h3" {
 			return nil, errors.New("no host h3 reports")
@@ -190,8 +190,8 @@ func TestOutputOfTheCoordinatorsStep(t *testing.T) {
 		{"its second attempt", record(job.Record{State: job.Failed, Attempt: 2, Host: "h1"}), job.Output{Host: "h1", Log: "here, 2\n"}, ""},
 		{"retried by the next one", record(job.Record{State: job.Done, Attempt: 3, Host: "h2"}),
 			job.Output{Host: "h2", Log: "led-1 hosts/wait"}, ""},
-		{"of a host that is gone", record(job.Record{State: job.Done, Attempt: 3, Host: "h3"}), job.Output{},
-			"hosts/wait is of host h3: no host h3 reports"},
+		{"of a host that is gone", record(job.Record{State: job.Done, Attempt: 3, Host: "h3"}),
+			job.Output{}, "hosts/wait is of host h3: no host h3 reports"},
 		{"not to be read", []byte("{"), job.Output{}, "is not known"},
 	} {
 		if c.record != nil {

@@ -21,6 +21,19 @@ type table struct {
 	name   string // as in the mapping
 	schema *mapping.Schema
 	uses   []use
+
+	changed int64 // rows
+}
+
+// changedOf are those tables of which rows have changed, by name.
+func changedOf(all map[[2]string]*table) (out []Changed) {
+	for _, t := range all {
+		if t.changed > 0 {
+			out = append(out, Changed{t.name, t.changed})
+		}
+	}
+	slices.SortFunc(out, func(a, b Changed) int { return strings.Compare(a.Table, b.Table) })
+	return out
 }
 
 // use is one way in which a row concerns a target's table.
@@ -330,6 +343,7 @@ func (f *follower) rows(b *replication.BinlogEvent, e *replication.RowsEvent) er
 		each = 2
 	}
 	f.changed += int64(len(e.Rows) / each)
+	t.changed += int64(len(e.Rows) / each)
 	for i, row := range e.Rows {
 		for _, u := range t.uses {
 			values := make([]string, 0, len(u.at))

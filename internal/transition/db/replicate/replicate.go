@@ -37,8 +37,15 @@ type Progress struct {
 	Position    string  // in the source's binary log, FILE:POSITION
 	LagSeconds  float64 // -1: not known yet
 	Events      int64   // read
-	RowsChanged int64   // of mapped tables of the source
+	RowsChanged int64   // of mapped tables of the source, by table in Tables
 	Waits       string  // for what, "" for nothing
+	Tables      []Changed
+}
+
+// Changed is a mapped table of the source of which rows have changed since the run began.
+type Changed struct {
+	Table string // as in the mapping
+	Rows  int64  // read from the log: one that is read anew after an interruption counts again
 }
 
 // Result is what a run did.
@@ -389,7 +396,7 @@ func (f *follower) tell(waits string) {
 		return
 	}
 	f.told = time.Now()
-	p := Progress{Position: f.at.String(), Events: f.events, RowsChanged: f.changed, Waits: waits}
+	p := Progress{Position: f.at.String(), Events: f.events, RowsChanged: f.changed, Waits: waits, Tables: changedOf(f.tables)}
 	switch {
 	case len(f.gave) > 0: // the log is read after that
 		p.LagSeconds = -1

@@ -282,7 +282,8 @@ func TestWhatRunRefuses(t *testing.T) {
 	ctx, cancel := context.WithCancel(aligntest.Deadline(t))
 	done := 0
 	_, err := Run(ctx, m, p, s, s, to, Options{ChunkRows: 1, Parallel: 2, Progress: func(p Progress) {
-		if done++; p.Table != "d.kinds" || p.Rows < 1 {
+		if done++; p.Table != "d.kinds" || p.Rows < 1 || len(p.Tables) != 1 || p.Tables[0].Table != p.Table ||
+			p.Tables[0].SourceRows != p.Rows || p.Tables[0].Done {
 			t.Errorf("progress %+v", p)
 		}
 		cancel()

@@ -43,6 +43,18 @@ type Options struct {
 type Progress struct {
 	Table string // of the target, of the last chunk that was compared
 	Rows  int64  // of the source, of all tables so far
+
+	Tables         []Standing // all, in the order of the plan
+	Checks, Looked int        // how many there are, and how many were looked at
+	Broken         int        // of those that were looked at
+}
+
+// Standing is how far a table is.
+type Standing struct {
+	Table                  string // of the target
+	SourceRows, TargetRows int64  // that were compared so far
+	Differ                 int    // chunks that differed so far: without Await for good, with it some rows may be behind only
+	Running, Done          bool   // Done: all its rows were compared; Running then: rows that differ are looked for
 }
 
 // Result is what was found. No list is nil.
@@ -90,9 +102,11 @@ func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, targe
 	opt.Parallel, opt.ChunkRows = cmp.Or(opt.Parallel, parallel), cmp.Or(opt.ChunkRows, chunkRows)
 	v := &verifier{source: source, target: target, opt: opt}
 	for i := range p.Tables {
-		v.tables = append(v.tables, &table{t: &p.Tables[i], out: TableResult{Target: p.Tables[i].Target, NotCompared: p.Tables[i].Unnamed()}})
+		v.tables = append(v.tables, &table{t: &p.Tables[i], at: Standing{Table: p.Tables[i].Target},
+			out: TableResult{Target: p.Tables[i].Target, NotCompared: p.Tables[i].Unnamed()}})
 	}
 	checks := v.checks(m, p, targetSide)
+	v.all = len(checks)
 	err := pool(ctx, opt.Parallel, func(ctx context.Context, do func(job)) error {
 		for _, t := range v.tables {
 			if err := v.chunks(ctx, t, do); err != nil {
@@ -101,10 +115,15 @@ func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, targe
 		}
 		for _, c := range checks {
 			do(func(ctx context.Context) error {
+				look := v.check
 				if v.opt.Await != nil {
-					return v.again(ctx, c)
+					look = v.again
 				}
-				return v.check(ctx, c)
+				err := look(ctx, c)
+				if err == nil {
+					v.looked(c.out.Holds)
+				}
+				return err
 			})
 		}
 		return nil
@@ -124,9 +143,13 @@ type verifier struct {
 	opt            Options
 	tables         []*table
 
-	mu   sync.Mutex // guards the tables' results, and what follows
-	rows int64
-	told time.Time
+	all int // checks
+
+	mu           sync.Mutex // guards the tables' results while they are compared, how far they are, and what follows
+	rows         int64
+	last         string // table of the last chunk
+	done, broken int    // checks
+	told         time.Time
 }
 
 // table is a table being compared.
@@ -134,6 +157,9 @@ type table struct {
 	t      *mapping.Planned
 	out    TableResult
 	differ []chunk
+
+	at   Standing
+	open int // chunks that are not compared yet
 }
 
 // chunk is the rows of a table whose keys (SQL each) come after one key, and not after
@@ -163,6 +189,7 @@ func (p chunk) conditions(t *mapping.Planned) (source, target string) {
 
 // chunks has all rows of a table compared, in chunks where the target has the same key.
 func (v *verifier) chunks(ctx context.Context, t *table, do func(job)) error {
+	end := v.begin(t) // until all its chunks are known
 	var after []string
 	for n := 0; ; n++ {
 		var upTo []string
@@ -173,9 +200,10 @@ func (v *verifier) chunks(ctx context.Context, t *table, do func(job)) error {
 			}
 		}
 		p := chunk{number: n, after: after, upTo: upTo}
-		do(func(ctx context.Context) error { return v.compare(ctx, t, p) })
+		compared := v.begin(t)
+		do(func(ctx context.Context) error { return compared(v.compare(ctx, t, p)) })
 		if upTo == nil {
-			return ctx.Err()
+			return end(ctx.Err())
 		}
 		after = upTo
 	}
@@ -203,12 +231,11 @@ func (v *verifier) compare(ctx context.Context, t *table, p chunk) error {
 	if s != d {
 		p.more = d.rows - s.rows
 		t.differ = append(t.differ, p)
+		t.at.Differ++
 	}
-	v.rows += s.rows
-	if now := time.Now(); v.opt.Progress != nil && now.Sub(v.told) >= time.Second/2 {
-		v.told = now
-		v.opt.Progress(Progress{t.out.Target, v.rows})
-	}
+	t.at.SourceRows, t.at.TargetRows = t.at.SourceRows+s.rows, t.at.TargetRows+d.rows
+	v.rows, v.last = v.rows+s.rows, t.out.Target
+	v.tell()
 	return nil
 }
 
@@ -266,7 +293,10 @@ func (v *verifier) narrow(ctx context.Context) error {
 				if v.opt.Await != nil {
 					find = v.staying
 				}
-				do(func(ctx context.Context) error { return find(ctx, t) })
+				do(func(ctx context.Context) error {
+					found := v.begin(t)
+					return found(find(ctx, t))
+				})
 			}
 		}
 		return nil

@@ -5,6 +5,7 @@ package attempt
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ type Guest interface {
 func Run(ctx context.Context, rep *feature.Report, all []feature.Name, g Guest, tell func(feature.Progress)) {
 	stuck := "" // why nothing more can be tried
 	for i, n := range all {
-		tell(feature.Progress{Name: n, Done: i, All: len(all)})
+		tell(feature.Progress{Name: n, Done: i, All: len(all), Names: all, Over: slices.Clone(rep.Features)})
 		f := feature.Result{Name: n, Result: feature.Skipped, Why: g.Skip(n)}
 		if f.Why == "" && stuck == "" && !n.Continues() {
 			stuck = Said(g.Ready(ctx))
@@ -57,7 +58,7 @@ func Run(ctx context.Context, rep *feature.Report, all []feature.Name, g Guest, 
 		}
 		rep.Features = append(rep.Features, f)
 	}
-	tell(feature.Progress{Done: len(all), All: len(all)})
+	tell(feature.Progress{Done: len(all), All: len(all), Names: all, Over: slices.Clone(rep.Features)})
 	rep.Left = g.Restore(context.WithoutCancel(ctx))
 }
 

@@ -97,7 +97,7 @@ func (s *site) equal(t *testing.T) {
 		}
 	}
 	s.Here(t)
-	v, err := rebuild.Verify(try.Context(t), s.d, rebuild.API{Endpoint: s.now.Endpoint()}, s.reserve)
+	v, err := rebuild.Verify(try.Context(t), s.d, rebuild.API{Endpoint: s.now.Endpoint()}, s.reserve, func(rebuild.Progress) {})
 	try.Must(t, err)
 	for _, x := range v.Differences {
 		t.Errorf("verify: %s", rebuild.Text(x))

@@ -41,6 +41,8 @@ const (
 type Client struct {
 	api   *gophercloud.ServiceClient
 	login bool // requests carry a token: then they are in the name of its project
+	// Told is told how many objects of a kind, as net.Kinds has them, each answer of Read brings; nil: nobody is.
+	Told func(kind string, more int)
 	// anchor is a project that has a default security group already, see anchorAt. "": not
 	// known yet.
 	anchor string
@@ -136,7 +138,7 @@ func explained(ctx context.Context, err error) error {
 }
 
 // of is a collection: its path, the key in answers (the path's own, if ""), and the project whose objects are read ("": all). What
-// an object has beside its type's fields is noted in left, if the kind has a name.
+// an object has beside its type's fields is noted in left, unless that is nil. Without a kind nobody is told of it.
 type of[T any] struct {
 	path, key, kind, project string
 	left                     *[]net.LeftOut
@@ -184,9 +186,12 @@ func list[T any](ctx context.Context, c *Client, o of[T], id func(T) string) (ou
 				return nil, fail.Errorf(fail.Failed, "Neutron's answer for %s: %w", o.path, err)
 			}
 			out = append(out, v)
-			if o.kind != "" {
+			if o.left != nil {
 				*o.left = append(*o.left, beside(o.kind, id(v), carried, all)...)
 			}
+		}
+		if c.Told != nil && o.kind != "" {
+			c.Told(o.kind, len(objects))
 		}
 		// A server may give less than it is asked for (pagination_max_limit), or all where it has no pages.
 		more := slices.ContainsFunc(links, func(l link) bool { return l.Rel == "next" })

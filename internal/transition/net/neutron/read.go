@@ -73,7 +73,7 @@ type wirePolicy struct {
 // not be asked for all of them before one is known (see owners).
 func (c *Client) Read(ctx context.Context, groups []net.Group) (d *net.Document, err error) {
 	d = &net.Document{Version: net.Version}
-	if d.Agents, err = list(ctx, c, of[net.Agent]{path: "agents"}, func(a net.Agent) string { return a.ID }); err != nil {
+	if d.Agents, err = list(ctx, c, of[net.Agent]{path: "agents", kind: "agent"}, func(a net.Agent) string { return a.ID }); err != nil {
 		return nil, err
 	}
 	networks, err := list(ctx, c, of[wireNetwork]{path: "networks", kind: "network", left: &d.LeftOut,

@@ -181,14 +181,20 @@ type Verified struct {
 }
 
 // Verify compares a document with the platform at an API, both ways. reserve: ports of DHCP wait for an agent there, or
-// have been taken by one, as of net.ReserveDHCP, which changes the document.
-func Verify(ctx context.Context, d *net.Document, at API, reserve bool) (*Verified, error) {
+// have been taken by one, as of net.ReserveDHCP, which changes the document. tell hears how much of each of net.Kinds is read:
+// Done is of the platform, Whole of the document.
+func Verify(ctx context.Context, d *net.Document, at API, reserve bool, tell func(Progress)) (*Verified, error) {
 	c, err := at.client(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if reserve {
 		d.ReserveDHCP()
+	}
+	read, have := map[string]int{}, d.Counts()
+	c.Told = func(kind string, more int) {
+		read[kind] += more
+		tell(Progress{kind, read[kind], have[kind]})
 	}
 	is, err := c.Read(ctx, d.SecurityGroups)
 	if err != nil {

@@ -63,7 +63,7 @@ func TestFourPorts(t *testing.T) {
 
 // differs are the differences that Verify finds.
 func differs(ctx context.Context, d *net.Document, at API, reserve bool) ([]net.Difference, error) {
-	v, err := Verify(ctx, d, at, reserve)
+	v, err := Verify(ctx, d, at, reserve, silent)
 	if err != nil {
 		return nil, err
 	}

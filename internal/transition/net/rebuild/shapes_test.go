@@ -134,7 +134,7 @@ func TestShapes(t *testing.T) {
 	if r, err := Apply(ctx, old, order, silent); err != nil || len(r.LeftOut) != 2 || len(r.Created) > 0 {
 		t.Errorf("the same, allowed: %+v, %v", r, err)
 	}
-	v, err := Verify(ctx, old, order.API, false)
+	v, err := Verify(ctx, old, order.API, false, silent)
 	if err != nil || len(v.LeftOut) != 2 || len(v.Beside) != 2 {
 		t.Errorf("verify of what leaves out a router: %+v, %v", v, err)
 	}
