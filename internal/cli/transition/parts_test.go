@@ -63,7 +63,7 @@ func TestPartsOfFollowing(t *testing.T) {
 	out.Tables[0].Target, out.Tables[0].Rows = "nova.a", 7
 	followed(shows, out)
 	p := told(t, shows.File)
-	wants(t, "the end", p.Parts, "binary log done 1200/0 transactions !0 bin.000002:900", "nova.a done 7/0 rows !0 copied")
+	wants(t, "the end", p.Parts, "binary log done 1200/0 transactions !0 bin.000002:900", "nova.a done 7/0 rows !0 as they were copied")
 	if p.Line != "1,200 transactions of the source, up to bin.000002:900" {
 		t.Error(p.Line)
 	}
