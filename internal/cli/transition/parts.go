@@ -111,7 +111,7 @@ func followed(t *progress.Ticker, out *align.Ran) {
 	f := out.Follow
 	parts := []job.Part{{Name: binaryLog, State: job.PartDone, Done: f.Transactions, Unit: "transactions", Note: f.Position}}
 	for _, t := range out.Tables {
-		parts = append(parts, job.Part{Name: t.Target, State: job.PartDone, Done: t.Rows, Unit: "rows"})
+		parts = append(parts, job.Part{Name: t.Target, State: job.PartDone, Done: t.Rows, Unit: "rows", Note: "as they were copied"})
 	}
 	t.Parts(followedText(f), parts)
 }

@@ -59,9 +59,11 @@ func TestPartsOfFollowing(t *testing.T) {
 	shows := progress.NewTicker(&strings.Builder{})
 	shows.File = filepath.Join(t.TempDir(), "progress-1.json")
 	out := &align.Ran{Follow: &align.Followed{Transactions: 1200, Position: "bin.000002:900"}}
+	out.Tables = slices.Grow(out.Tables, 1)[:1]
+	out.Tables[0].Target, out.Tables[0].Rows = "nova.a", 7
 	followed(shows, out)
 	p := told(t, shows.File)
-	wants(t, "the end", p.Parts, "binary log done 1200/0 transactions !0 bin.000002:900")
+	wants(t, "the end", p.Parts, "binary log done 1200/0 transactions !0 bin.000002:900", "nova.a done 7/0 rows !0 as they were copied")
 	if p.Line != "1,200 transactions of the source, up to bin.000002:900" {
 		t.Error(p.Line)
 	}

@@ -111,7 +111,15 @@ func TestFollowEndsWhenItIsStopped(t *testing.T) {
 		}
 		ended := make(chan end, 1)
 		go func() {
-			r, err := w.follow(Options{Stop: stop, Progress: func(p Progress) { last = p }})
+			r, err := w.follow(Options{Stop: stop, Progress: func(p Progress) {
+				last = p
+				for _, c := range p.Tables {
+					p.RowsChanged -= c.Rows
+				}
+				if p.RowsChanged != 0 {
+					t.Errorf("progress %+v: %d rows of no table", last, p.RowsChanged)
+				}
+			}})
 			ended <- end{r, err}
 		}()
 		time.Sleep(500 * time.Millisecond)
