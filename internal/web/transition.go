@@ -251,6 +251,8 @@ func unitName(v *view, unit string) string {
 		return v.T("events")
 	case "objects":
 		return v.T("objects")
+	case "steps":
+		return v.T("steps")
 	case "transactions":
 		return v.T("transactions")
 	}
