@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -284,7 +286,11 @@ func TestAgentOfAnEarlierVersion(t *testing.T) {
 	mem, ca := storetest.NewMem(), servertest.NewAuthority(t)
 	b := newRig(t, mem, "h2", func(p *Parts) { p.Dial = dials(api.ClientTLS(ca.PeerCert(t, "h2"), ca.Pool)) })
 	old := bare("h1")
-	old.API = "https://" + serveTLS(t, ca, "h1", nil)
+	earlier := httptest.NewUnstartedServer(http.NotFoundHandler())
+	earlier.TLS, earlier.EnableHTTP2 = &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "h1")}, MinVersion: tls.VersionTLS13}, true
+	earlier.StartTLS()
+	defer earlier.Close()
+	old.API = earlier.URL
 	b.report(old, bare("h2"))
 	rep, err := b.CheckUpgrade(limited(t), request.Request{})
 	if err != nil {
