@@ -21,7 +21,9 @@ func whole(j job.View) string {
 	return fmt.Sprintf("%d of %d steps are over, %d %%", over, len(j.Steps), over*100/max(1, len(j.Steps)))
 }
 
-func isOver(s job.StepView) bool { return s.State == string(job.Done) || s.State == string(job.Skipped) }
+func isOver(s job.StepView) bool {
+	return s.State == string(job.Done) || s.State == string(job.Skipped)
+}
 
 // hosts are those of a job as parts, in the order in which it comes to them.
 func hosts(j job.View) (parts []job.Part) {
