@@ -251,8 +251,6 @@ func unitName(v *view, unit string) string {
 		return v.T("events")
 	case "objects":
 		return v.T("objects")
-	case "steps":
-		return v.T("steps")
 	case "transactions":
 		return v.T("transactions")
 	}

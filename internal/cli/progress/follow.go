@@ -36,22 +36,15 @@ func Begun(ctx context.Context, a *command.App, c *api.Client, j job.View, wait,
 }
 
 // Follow looks at the job until it has ended or enough says so, and says on stderr what is new. An agent that goes away
-// is asked again. The agent that runs the command as a step is told of the whole job, and of each host.
+// is asked again.
 func Follow(ctx context.Context, a *command.App, j job.View, look func(context.Context, job.View) (job.View, error),
-	enough func(job.View) bool) (last job.View, err error) {
+	enough func(job.View) bool) (job.View, error) {
 	said := map[string]string{}
-	shows := NewTicker(a.Env.Stderr)
-	defer func() { err = errors.Join(err, shows.End()) }()
 	tick := time.NewTicker(jobEvery)
 	defer tick.Stop()
 	for {
-		news := jobNews(j, said)
-		if len(news) > 0 && shows.File != "" {
-			news = append(news, whole(j))
-			shows.Parts(whole(j), hosts(j))
-		}
-		if len(news) > 0 {
-			if err := output.Text(a.Env.Stderr, strings.Join(news, "\n")+"\n"); err != nil {
+		for _, line := range jobNews(j, said) {
+			if err := output.Text(a.Env.Stderr, line+"\n"); err != nil {
 				return j, err
 			}
 		}
