@@ -48,6 +48,9 @@ func (v View) WaitsFor() []string {
 	return out
 }
 
+// Dropped is the state of a step whose host was dropped from the run; its record has none of it.
+const Dropped = "dropped"
+
 // StepView is a step of a job.
 type StepView struct {
 	ID      string         `json:"id"`
@@ -64,4 +67,9 @@ type StepView struct {
 	By      string         `json:"by,omitempty"`
 	Began   time.Time      `json:"began,omitzero"`
 	Ended   time.Time      `json:"ended,omitzero"`
+}
+
+// Over says that nobody waits for it any more.
+func (s StepView) Over() bool {
+	return StepState(s.State).Over() || s.State == Dropped
 }

@@ -66,7 +66,7 @@ func (v *SiteState) Take(j job.View) {
 	now := -1
 	for i, s := range j.Steps {
 		switch {
-		case s.State == string(job.Done) || s.State == string(job.Skipped):
+		case s.Over():
 			v.Over++
 		case now < 0:
 			now = i

@@ -102,7 +102,7 @@ func cellOf(steps []job.StepView, now time.Time) gridCell {
 	var began, ended time.Time
 	has, percent := map[string]string{}, 0 // by state why, or what it does
 	for _, s := range steps {
-		if over(s.State) {
+		if s.Over() {
 			c.Over++
 			percent += 100
 		} else if s.State == "running" {

@@ -69,7 +69,7 @@ func transitionPart(ctx context.Context, v *view) (templ.Component, error) {
 	x.Stages = stagesOf(x.Job)
 	x.Orders = stepOrders(x.Job)
 	for i, s := range x.Job.Steps {
-		if !over(s.State) {
+		if !s.Over() {
 			x.Now = &x.Job.Steps[i]
 			break
 		}
@@ -98,7 +98,7 @@ func stagesOf(j job.View) (out []stage) {
 	for _, steps := range byStage(j.Steps, nameOf) {
 		g := stage{Name: nameOf(steps[0]), Steps: steps}
 		for _, s := range steps {
-			if over(s.State) {
+			if s.Over() {
 				g.Over++
 			}
 		}

@@ -1699,7 +1699,7 @@ func oneStep(x *stepView, silent error) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if over(s.State) {
+			if s.Over() {
 				var templ_7745c5c3_Var97 string
 				templ_7745c5c3_Var97, templ_7745c5c3_Err = templ.JoinStringErrs(v.T("said last"))
 				if templ_7745c5c3_Err != nil {

@@ -77,16 +77,11 @@ func percent(j job.View) int {
 	done := 0
 	for _, s := range j.Steps {
 		switch {
-		case over(s.State):
+		case s.Over():
 			done += 100
 		case s.State == "running":
 			done += min(max(s.Percent, 0), 100)
 		}
 	}
 	return done / max(1, len(j.Steps))
-}
-
-// over says that nobody waits for a step any more.
-func over(state string) bool {
-	return state == string(job.Done) || state == string(job.Skipped) || state == "dropped"
 }

@@ -93,7 +93,7 @@ func ShownStep(j job.Job, st job.Step, r job.Record, left bool) job.StepView {
 	}
 	switch {
 	case left && !r.State.Over() && !r.State.Stuck():
-		step.State = "dropped"
+		step.State = job.Dropped
 	case isOpen(r.State) && j.State == job.Ended:
 		step.State = string(job.Unknown)
 	case r.State == job.Pending:
